@@ -1,0 +1,289 @@
+"""`lrat <command>`: argument parsing only. A batch command loads a Config, runs one stage and says what to do next."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import click
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from lrat_ray.artifacts import Manifest, join, read_json
+from lrat_ray.config import Config, load_config
+
+app = typer.Typer(
+    help="Turn the trajectories of search agents into a better retriever, on Ray (LRAT, arXiv 2604.04949).",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+import_app = typer.Typer(help="Bring a corpus or questions into the project's form.", no_args_is_help=True)
+app.add_typer(import_app, name="import")
+
+ConfigFile = Annotated[str | None, typer.Option("--config", help="YAML file of the experiment (any fsspec URI).")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[KEY=VALUE]...", help="Dotted overrides, for example train.learning_rate=2e-5."),
+]
+Output = Annotated[str | None, typer.Option("--output", help="Directory to write to (any fsspec URI); same as output=DIR.")]
+Corpus = Annotated[str | None, typer.Option("--corpus", help="Parquet, JSONL or documents artifact; same as corpus=URI.")]
+Trajectories = Annotated[
+    str | None, typer.Option("--trajectories", help="Run files or rollout artifact; same as trajectories=URI.")
+]
+Force = Annotated[bool, typer.Option("--force", help="Start over where the output holds earlier work.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the manifest as JSON on standard output.")]
+
+_out = Console(highlight=False, soft_wrap=True)
+_err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+@import_app.command("corpus")
+def import_corpus(
+    overrides: Overrides = None,
+    config: ConfigFile = None,
+    corpus: Corpus = None,
+    output: Output = None,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Write a memory-mapped documents artifact from Parquet or JSONL with docid, text and (optional) title."""
+    from lrat_ray import documents
+
+    cfg = _config(config, overrides, corpus=corpus, output=output, force=force)
+    source = cfg.require("corpus", "it is what is imported")
+    target = cfg.require("output", "the documents artifact needs a directory")
+    _finish(documents.build(source, target, force=cfg.force), "lrat index --corpus {uri} --output RELEASE", as_json)
+
+
+@import_app.command("questions")
+def import_questions(
+    overrides: Overrides = None,
+    config: ConfigFile = None,
+    corpus: Corpus = None,
+    output: Output = None,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Check questions.eval against the corpus (if given) and write a questions artifact."""
+    from lrat_ray import documents, questions
+
+    cfg = _config(config, overrides, corpus=corpus, output=output, force=force)
+    source = cfg.require("questions.eval", "it is what is imported")
+    target = cfg.require("output", "the questions artifact needs a directory")
+    store = documents.ensure(cfg.corpus, f"{target}/documents") if cfg.corpus else None
+    manifest = questions.build(source, target, documents=store, force=cfg.force)
+    _finish(manifest, "lrat rollout questions.eval={uri} rollout.retriever_url=URL --output ROLLOUTS", as_json)
+
+
+@app.command()
+def mine(
+    overrides: Overrides = None,
+    config: ConfigFile = None,
+    trajectories: Trajectories = None,
+    corpus: Corpus = None,
+    output: Output = None,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Mine trajectories into weighted training pairs: browses -> verdicts -> negatives -> relevance intensity."""
+    from lrat_ray.mining import pipeline
+
+    cfg = _config(config, overrides, trajectories=trajectories, corpus=corpus, output=output, force=force)
+    _finish(pipeline.run(cfg), "lrat train train.pairs={uri} --corpus CORPUS --output ENCODER", as_json)
+
+
+@app.command()
+def train(
+    overrides: Overrides = None,
+    config: ConfigFile = None,
+    corpus: Corpus = None,
+    output: Output = None,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Fine-tune a bi-encoder on pairs with the weighted InfoNCE loss (Ray Train, DeepSpeed)."""
+    from lrat_ray.training import loop
+
+    cfg = _config(config, overrides, corpus=corpus, output=output, force=force)
+    _finish(loop.run(cfg), "lrat index index.encoder={uri} --corpus CORPUS --output RELEASE", as_json)
+
+
+@app.command()
+def index(
+    overrides: Overrides = None,
+    config: ConfigFile = None,
+    corpus: Corpus = None,
+    output: Output = None,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Build a release: encode the corpus and put encoder, index and doc store together."""
+    from lrat_ray.retrieval import index as stage
+
+    cfg = _config(config, overrides, corpus=corpus, output=output, force=force)
+    _finish(stage.run(cfg), "lrat serve --release {uri}", as_json)
+
+
+@app.command()
+def serve(
+    overrides: Overrides = None,
+    config: ConfigFile = None,
+    release: Annotated[str | None, typer.Option("--release", help="Release artifact; same as serve.release=URI.")] = None,
+) -> None:
+    """Serve a release over HTTP until Ctrl-C: POST /search, GET /documents/{docid}, GET /health, POST /promote."""
+    from lrat_ray.retrieval import service
+
+    service.run(_config(config, overrides, serve__release=release))
+
+
+@app.command()
+def promote(
+    release: Annotated[str, typer.Option("--release", help="Release artifact to switch to.")],
+    service: Annotated[str, typer.Option("--service", help="Base URL of the running retriever.")] = "http://127.0.0.1:8800",
+) -> None:
+    """Switch a running retriever to another release without dropping a request."""
+    from lrat_ray.retrieval import client
+
+    _out.print(f"{service} now serves release {client.promote(service, release)}")
+
+
+@app.command("serve-llm")
+def serve_llm(overrides: Overrides = None, config: ConfigFile = None) -> None:
+    """Serve the simulated LLM (OpenAI chat-completions API) for questions.train and questions.eval until Ctrl-C."""
+    from lrat_ray.quickstart import llm_service
+
+    llm_service.run(_config(config, overrides))
+
+
+@app.command()
+def rollout(
+    overrides: Overrides = None,
+    config: ConfigFile = None,
+    output: Output = None,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Let agents answer questions.eval with the retriever at rollout.retriever_url and the LLM at llm.base_url."""
+    from lrat_ray.agents import rollout as stage
+
+    cfg = _config(config, overrides, output=output, force=force)
+    _finish(stage.run(cfg), "lrat mine --trajectories {uri} --output PAIRS", as_json)
+
+
+@app.command()
+def evaluate(
+    overrides: Overrides = None,
+    config: ConfigFile = None,
+    output: Output = None,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Judge the answers of evaluate.runs and compare arms: success, evidence recall, steps, with paired intervals."""
+    from lrat_ray.evaluation import evaluate as stage
+
+    cfg = _config(config, overrides, output=output, force=force)
+    _finish(stage.run(cfg), "lrat report {uri}", as_json)
+
+
+@app.command()
+def report(
+    evaluation: Annotated[str, typer.Argument(help="Artifact of `lrat evaluate`.")],
+    output: Annotated[str, typer.Option("--output", help="HTML file to write.")] = "report.html",
+) -> None:
+    """Write the self-contained HTML report of an evaluation."""
+    from lrat_ray.evaluation import evaluate as stage
+
+    stage.report(evaluation, output)
+    _out.print(f"wrote {output}")
+
+
+@app.command()
+def flywheel(
+    overrides: Overrides = None,
+    config: ConfigFile = None,
+    corpus: Corpus = None,
+    output: Output = None,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """One round of the whole loop on your corpus and questions; writes summary.json and report.html."""
+    from lrat_ray import flywheel as stage
+
+    cfg = _config(config, overrides, corpus=corpus, output=output, force=force)
+    _finish_loop(stage.run(cfg), as_json)
+
+
+@app.command()
+def quickstart(
+    overrides: Overrides = None,
+    config: ConfigFile = None,
+    output: Output = "lrat-quickstart",
+    ablation: Annotated[bool, typer.Option("--ablation", help="Add the arms naive and filter.")] = False,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """The whole loop on a made world with a simulated LLM: nothing to download, minutes on a laptop."""
+    from lrat_ray.quickstart import run
+
+    cfg = _config(config, overrides, defaults=run.defaults(ablation), output=output, force=force)
+    _finish_loop(run.run(cfg), as_json)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Entry point. Exits 2 for bad input (the message names it), 1 for a failed run, 130 when interrupted."""
+    from lrat_ray import cluster
+
+    try:
+        code = app(args=argv, standalone_mode=False) or 0
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        _err.print("\n[bold]interrupted[/bold]: finished parts are kept; the same command continues")
+        code = 130
+    except ValueError as error:
+        _err.print(f"[bold red]error[/bold red]: {escape(str(error))}")
+        code = 2
+    except RuntimeError as error:
+        _err.print(f"[bold red]failed[/bold red]: {escape(str(error))}")
+        code = 1
+    finally:
+        cluster.shutdown()
+    sys.exit(code)
+
+
+def _config(
+    path: str | None, overrides: list[str] | None, defaults: dict[str, Any] | None = None, **aliases: str | bool | None
+) -> Config:
+    """The resolved Config; flags are aliases of dotted keys (`.` written as `__`) and win over the file."""
+    flags = {key.replace("__", "."): value for key, value in aliases.items() if value}
+    return load_config(path, overrides or (), defaults, flags)
+
+
+def _finish(manifest: Manifest, next_command: str, as_json: bool) -> None:
+    """Say what was written and the next command a person would run."""
+    if as_json:
+        _out.print_json(json.dumps(asdict(manifest)))
+        return
+    rows = ", ".join(f"{count:,} {what}" for what, count in manifest.rows.items())
+    _out.print(f"wrote {escape(manifest.uri)} ({manifest.kind}: {rows})")
+    if manifest.rows.get("rejected"):
+        _out.print(f"rejected rows and their reasons: {escape(manifest.uri)}/rejected/")
+    _out.print(f"next: {escape(next_command.format(uri=manifest.uri))}")
+
+
+def _finish_loop(manifest: Manifest, as_json: bool) -> None:
+    """The table of arms, and where the report lies."""
+    from lrat_ray.evaluation.table import comparison_table
+
+    if as_json:
+        _out.print_json(json.dumps(asdict(manifest)))
+        return
+    _out.print(comparison_table(read_json(join(manifest.uri, "summary.json"))))
+    _out.print(f"summary: {escape(manifest.uri)}/summary.json")
+    _out.print(f"report:  {escape(manifest.uri)}/report.html")
