@@ -47,7 +47,7 @@ class Mining(Section):
     weights: bool = True
     """Weigh pairs by relevance intensity (eq. 3); off gives every kept pair the weight 1."""
     rows_per_part: int = Field(default=256, gt=0)
-    """Trajectories that one Ray Data task mines, and one part file holds."""
+    """Run files that one Ray Data task mines, and one part file holds; a trajectories artifact is mined part by part."""
 
 
 class Judge(Section):
@@ -58,7 +58,9 @@ class Judge(Section):
     model: str = "Qwen/Qwen3-30B-A3B-Thinking-2507"
     """Model that the openai backend asks for (the paper's judge)."""
     concurrency: int = Field(default=16, gt=0)
-    """Requests in flight per judging actor."""
+    """Requests in flight per judging task."""
+    num_tasks: int = Field(default=1, gt=0)
+    """Ray Data tasks that ask the openai backend's endpoint at the same time, each for one part."""
 
     @model_validator(mode="after")
     def _check_pattern(self) -> Judge:
@@ -113,7 +115,7 @@ class Index(Section):
     precision: Literal["fp32", "bf16"] = "bf16"
     """Arithmetic of encoding; vectors are stored in float32."""
     passage_max_tokens: int = Field(default=256, gt=0)
-    documents_per_part: int = Field(default=4096, gt=0)
+    documents_per_part: int = Field(default=512, gt=0)
     """Documents that one Ray Data task encodes; an interrupted build continues at the first part that is missing."""
     num_actors: int = Field(default=2, gt=0)
     """Encoding actors."""
@@ -179,6 +181,8 @@ class Evaluate(Section):
     """What `lrat evaluate` compares: {arm: base, trajectories: DIR}, ... on the questions of questions.eval."""
     answer_judge: str = "simulated-answer-judge"
     """Model that judges answers, as the endpoint calls it."""
+    concurrency: int = Field(default=16, gt=0)
+    """Requests to the answer judge in flight."""
     bootstrap_samples: int = Field(default=10_000, gt=0)
     seed: int = 0
 
