@@ -1,0 +1,1 @@
+"""From trajectories to weighted training pairs: transitions -> judge -> negatives -> intensity."""
