@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -238,6 +239,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Entry point. Exits 2 for bad input (the message names it), 1 for a failed run, 130 when interrupted."""
     from lrat_ray import cluster
 
+    progress = logging.StreamHandler()
+    progress.setFormatter(logging.Formatter("  %(message)s"))
+    logging.getLogger("lrat_ray").addHandler(progress)
+    logging.getLogger("lrat_ray").setLevel(logging.INFO)
     try:
         code = app(args=argv, standalone_mode=False) or 0
     except click.ClickException as error:

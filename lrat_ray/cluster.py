@@ -17,22 +17,39 @@ def connect(config: RaySection) -> None:
     """
     import ray
 
+    global _is_ours
     if ray.is_initialized():
         return
     # HAProxy in front of Serve answers several times the requests of Serve's own proxy; it is chosen before Ray starts.
     os.environ.setdefault("RAY_SERVE_ENABLE_HA_PROXY", "1")
-    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+    # With HAProxy a replica that is stopped waits 30 s for stragglers; our requests take milliseconds.
+    os.environ.setdefault("RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S", "1")
+    _quieten()
     address = config.address or os.environ.get("RAY_ADDRESS")
     if address:
         ray.init(address=address, logging_level=logging.WARNING, ignore_reinit_error=True)
     else:
+        _is_ours = True
+        for port in ("RAY_SERVE_HAPROXY_STATS_PORT", "RAY_SERVE_HAPROXY_METRICS_PORT"):
+            os.environ.setdefault(port, str(_free_port("", 0)))  # its fixed defaults allow one Serve per machine
         num_cpus = config.num_cpus or max(6, os.cpu_count() or 1)
         ray.init(
-            address="local", num_cpus=num_cpus, include_dashboard=False, logging_level=logging.WARNING, log_to_driver=False
+            address="local", num_cpus=num_cpus, include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False
         )
 
 
+def _quieten() -> None:
+    """Leave the terminal to our own progress lines: Ray's libraries log every execution plan."""
+    import ray.data
+
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    for name in ("ray.data", "ray.serve", "ray.train"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)  # says that its bars are off
+
+
 _serve_url: str | None = None
+_is_ours = False
 
 
 def start_serve(host: str, port: int) -> str:
@@ -51,16 +68,17 @@ def start_serve(host: str, port: int) -> str:
 
 
 def shutdown() -> None:
-    """Stop Serve and leave Ray (stopping it, if it was started here)."""
+    """Leave Ray: a Ray that was started here ends with all it runs; of a cluster that was joined, only our Serve stops."""
     import ray
-    from ray import serve
 
-    global _serve_url
+    global _serve_url, _is_ours
     if ray.is_initialized():
-        if _serve_url is not None:
+        if _serve_url is not None and not _is_ours:
+            from ray import serve
+
             serve.shutdown()
         ray.shutdown()
-    _serve_url = None
+    _serve_url, _is_ours = None, False
 
 
 def _free_port(host: str, port: int) -> int:

@@ -24,7 +24,6 @@ from lrat_ray.retrieval import index, service
 from lrat_ray.retrieval.client import promote
 from lrat_ray.training import control, loop
 
-_SIMULATED = "simulated"
 _TRAINED = ("control", "naive", "filter", "lrat")
 
 
@@ -89,87 +88,85 @@ class _Round:
 
     def __init__(self, config: Config, output: str):
         self.config, self.output = config, output
-        self.arms = arms(config)
         self.timings_s: dict[str, float] = {}
         self.curves: dict[str, list[dict[str, float]]] = {}
         self._console = Console(stderr=True, highlight=False)
-        self._began = time.monotonic()
         self._retriever_url: str | None = None
         self._llm_url: str | None = None
         self._served: str | None = None
 
     def play(self) -> Manifest:
         """Run every step; returns the manifest of the evaluation."""
-        self.documents = self._step("documents", documents.build(str(self.config.corpus), self._at("documents"))).uri
+        self.documents = self._step("documents", lambda: documents.build(str(self.config.corpus), self._at("documents"))).uri
         self._import_questions()
-        base = self._index(Arm("base"), encoder=self.config.train.base_model)
-        trajectories = self._rollout(
-            base, "train", self.train_questions, (self.config.agent.mined,), self.config.rollout.train_seeds
-        )
-        self._mine(trajectories)
-        runs = [self._evaluate_arm(arm) for arm in self.arms]
+        base = self._release(Arm("base"))
+        agent, seeds = (self.config.agent.mined,), self.config.rollout.train_seeds
+        self.trajectories = self._rollout("train", base, self.train_questions, agent, seeds)
+        self._mine()
+        runs = tuple(self._evaluate_arm(arm) for arm in arms(self.config))
         return self._step(
             "evaluate",
-            evaluate.run(
-                self._config("evaluation", questions__eval=self.eval_questions, evaluate__runs=tuple(runs), **self._llm())
+            lambda: evaluate.run(
+                self._config("evaluation", questions__eval=self.eval_questions, evaluate__runs=runs, **self._llm("evaluation"))
             ),
         )
 
     def _import_questions(self) -> None:
-        """Both question sets, evaluation after training: a question that shares evidence with training is rejected."""
+        """Both question sets; the simulated agent plans by sub-questions, and evaluation shares no evidence with training."""
         simulated = self.config.llm.base_url is None
-        train = questions.build(
-            str(self.config.questions.train),
-            self._at("questions", "train"),
-            documents=self.documents,
-            need_subquestions=simulated,
-        )
-        held_out = questions.build(
-            str(self.config.questions.eval),
-            self._at("questions", "eval"),
-            documents=self.documents,
-            need_subquestions=simulated,
-            disjoint_from=train.uri,
-        )
-        self.train_questions, self.eval_questions = train.uri, held_out.uri
-        self._step("questions (train)", train)
-        self._step("questions (eval)", held_out)
+        self.train_questions = self._step(
+            "questions train",
+            lambda: questions.build(
+                str(self.config.questions.train),
+                self._at("questions", "train"),
+                documents=self.documents,
+                need_subquestions=simulated,
+            ),
+        ).uri
+        self.eval_questions = self._step(
+            "questions eval",
+            lambda: questions.build(
+                str(self.config.questions.eval),
+                self._at("questions", "eval"),
+                documents=self.documents,
+                disjoint_from=self.train_questions,
+                need_subquestions=simulated,
+            ),
+        ).uri
 
-    def _mine(self, trajectories: str) -> None:
+    def _mine(self) -> None:
         """Trajectories -> browses -> verdicts -> weighted pairs."""
-        self.trajectories = trajectories
-        config = self._config("pairs", trajectories=trajectories, corpus=self.documents)
-        self.mined = self._step("mine", mining.mine(config.replace(output=self._at("mined")))).uri
-        judged = mining.judge(config.replace(output=self._at("judged"), **self._llm()), self.mined)
-        self.judged = self._step("judge", judged).uri
-        self.pairs = self._step("weigh", mining.weigh(config, trajectories, self.judged)).uri
+        config = self._config("pairs", trajectories=self.trajectories, corpus=self.documents)
+        self.mined = self._step("mine", lambda: mining.mine(config.replace(output=self._at("mined")))).uri
+        self.judged = self._step(
+            "judge", lambda: mining.judge(config.replace(output=self._at("judged"), **self._llm("judged")), self.mined)
+        ).uri
+        self.pairs = self._step("weigh", lambda: mining.weigh(config, self.trajectories, self.judged)).uri
 
     def _evaluate_arm(self, arm: Arm) -> Run:
         """Make the arm's release, promote it and let the agents answer the evaluation questions with it."""
-        release = self._release(arm)
-        agent, seeds = self.config.agent.names, self.config.rollout.seeds
-        trajectories = self._rollout(release, arm.release, self.eval_questions, agent, seeds)
+        trajectories = self._rollout(
+            arm.release, self._release(arm), self.eval_questions, self.config.agent.names, self.config.rollout.seeds
+        )
         return Run(arm=arm.name, trajectories=trajectories, training_seed=arm.training_seed)
 
     def _release(self, arm: Arm) -> str:
+        """URI of the arm's release, built (with what it needs) where it is not there yet."""
+        output = self._at("releases", arm.release)
         if arm.name.startswith("hybrid-"):
             dense = self._release(Arm(arm.name.removeprefix("hybrid-"), arm.training_seed))
-            output = self._at("releases", arm.release)
-            return self._step(f"index {arm.release}", index.fuse(dense, self._release(Arm("bm25")), output)).uri
-        if arm.name in _TRAINED:
-            return self._index(arm, encoder=self._train(arm))
-        return self._index(arm, encoder=self.config.train.base_model)
-
-    def _index(self, arm: Arm, encoder: str) -> str:
+            lexical = self._release(Arm("bm25"))
+            return self._step(f"index {arm.release}", lambda: index.fuse(dense, lexical, output)).uri
+        encoder = self._train(arm) if arm.name in _TRAINED else self.config.train.base_model
         kind = "bm25" if arm.name == "bm25" else "flat"
-        config = self._config("releases", arm.release, corpus=self.documents, index__kind=kind, index__encoder=encoder)
-        return self._step(f"index {arm.release}", index.run(config)).uri
+        config = self.config.replace(output=output, corpus=self.documents, index__kind=kind, index__encoder=encoder)
+        return self._step(f"index {arm.release}", lambda: index.run(config)).uri
 
     def _train(self, arm: Arm) -> str:
-        """The arm's encoder: the same loop and steps on the arm's pairs."""
+        """URI of the arm's encoder: every trained arm takes the same loop and as many steps, on pairs of its own."""
         pairs, corpus = self._training_data(arm)
         config = self._config("encoders", arm.release, train__pairs=pairs, corpus=corpus, train__seeds=(arm.training_seed,))
-        manifest = self._step(f"train {arm.release}", loop.run(config))
+        manifest = self._step(f"train {arm.release}", lambda: loop.run(config))
         self.curves[arm.release] = manifest.metrics["curve"]
         return manifest.uri
 
@@ -178,46 +175,54 @@ class _Round:
         if arm.name == "lrat":
             return self.pairs, self.documents
         if arm.name == "control":
-            rows = artifacts.read_manifest(self.pairs).metrics["relevant"]
-            count = min(rows, self.config.train.max_pairs or rows)
-            config = self._config("control-pairs", arm.release, corpus=self.documents)
-            manifest = control.build(config, pairs=count, seed=int(arm.training_seed or 0))
-            return manifest.uri, join(manifest.uri, "documents")
-        # The ablation: naive takes every browse and any unbrowsed candidate, filter adds the judge; neither weighs.
+            relevant = artifacts.read_manifest(self.pairs).metrics["relevant_pairs"]
+            count = min(relevant, self.config.train.max_pairs or relevant)
+            config = self._config("pairs-control", arm.release, corpus=self.documents)
+            made = self._step(
+                f"pairs {arm.release}", lambda: control.build_control(config, pairs=count, seed=arm.training_seed or 0)
+            )
+            return made.uri, join(made.uri, "documents")
+        # The ablation. naive: every browse is a positive, any unbrowsed candidate a negative; filter: what the judge kept,
+        # with strict negatives. Neither weighs.
         config = self._config(
-            "ablation-pairs",
-            arm.name,
+            f"pairs-{arm.name}",
             trajectories=self.trajectories,
             corpus=self.documents,
             mining__weights=False,
             mining__strict_negatives=self.config.mining.strict_negatives and arm.name == "filter",
         )
         browses = self.judged if arm.name == "filter" else self.mined
-        return mining.weigh(config, self.trajectories, browses).uri, self.documents
+        return self._step(f"pairs {arm.name}", lambda: mining.weigh(config, self.trajectories, browses)).uri, self.documents
 
-    def _rollout(self, release: str, name: str, asked: str, agents: tuple[str, ...], seeds: tuple[int, ...]) -> str:
-        output = self._at("rollouts", name)
-        changes: dict[str, Any] = {}
-        if not artifacts.exists(join(output, artifacts.MANIFEST)):
-            changes = {"rollout__retriever_url": self._serve(release), **self._llm()}
-        config = self._config("rollouts", name, questions__eval=asked, agent__names=agents, rollout__seeds=seeds, **changes)
-        return self._step(f"rollout {name}", rollout.run(config)).uri
+    def _rollout(self, name: str, release: str, asked: str, agents: tuple[str, ...], seeds: tuple[int, ...]) -> str:
+        """URI of the trajectories of `agents` on the questions `asked`, with this release behind the retriever."""
+        config = self._config("rollouts", name, questions__eval=asked, agent__names=agents, rollout__seeds=seeds)
+
+        def roll_out() -> Manifest:
+            if artifacts.is_artifact(str(config.output), "trajectories"):
+                return rollout.run(config)  # finished earlier: neither service is needed
+            return rollout.run(config.replace(rollout__retriever_url=self._serve(release), **self._llm("rollouts", name)))
+
+        return self._step(f"rollout {name}", roll_out).uri
 
     def _serve(self, release: str) -> str:
         """The retriever's URL, serving this release: deployed on first use, promoted from then on."""
         if self._retriever_url is None:
-            config = self.config.replace(serve__release=release)
-            self._retriever_url = service.deploy(config, route_prefix="/retriever")
+            self._retriever_url = service.deploy(self.config.replace(serve__release=release), route_prefix="/retriever")
         elif self._served != release:
             promote(self._retriever_url, release)
         self._served = release
         return self._retriever_url
 
-    def _llm(self) -> dict[str, str]:
-        """Where the LLM answers: the configured endpoint, or the simulated LLM, started on first use."""
-        if self.config.llm.base_url is not None:
+    def _llm(self, *place: str) -> dict[str, str]:
+        """Where the LLM answers for the stage that writes to `place`: the configured endpoint, or the simulated LLM.
+
+        The simulated LLM starts on first use, and not for a stage that was finished earlier.
+        """
+        if self.config.llm.base_url is not None or artifacts.exists(join(self._at(*place), artifacts.MANIFEST)):
             return {}
         if self._llm_url is None:
+            # Not at the top: the quickstart builds on the flywheel, which borrows just this stand-in from it.
             from lrat_ray.quickstart import llm_service
 
             self._llm_url = llm_service.deploy(self.config, [self.train_questions, self.eval_questions])
@@ -229,13 +234,13 @@ class _Round:
     def _config(self, *place: str, **changes: Any) -> Config:
         return self.config.replace(output=self._at(*place), **changes)
 
-    def _step(self, name: str, manifest: Manifest) -> Manifest:
-        """Note a finished step. Its time is the stage's own, so that a continued run reports the whole of it."""
-        first = name not in self.timings_s
-        self.timings_s[name] = manifest.timings_s["total"]
-        if first:
+    def _step(self, name: str, stage: Callable[[], Manifest]) -> Manifest:
+        """Run a stage and note its time: the stage's own, so that a continued run reports the whole of it."""
+        if name not in self.timings_s:
+            self._console.print(f"[bold]{name}[/bold]")
+        manifest = stage()
+        if name not in self.timings_s:
             rows = ", ".join(f"{count:,} {what}" for what, count in manifest.rows.items() if count)
-            self._console.print(
-                f"[{time.monotonic() - self._began:6.1f} s] {name}: {rows} ({manifest.timings_s['total']:.1f} s)"
-            )
+            self._console.print(f"  {rows} [dim]{manifest.timings_s['total']:.1f} s[/dim]")
+        self.timings_s[name] = manifest.timings_s["total"]
         return manifest

@@ -78,7 +78,7 @@ class ChatClient:
         from openai import APIError
 
         options = {"tools": tools, "seed": seed, "temperature": temperature, "max_tokens": max_tokens}
-        request = {"model": model, "messages": messages, **{k: v for k, v in options.items() if v is not None}}
+        request: dict[str, Any] = {"model": model, "messages": messages, **{k: v for k, v in options.items() if v is not None}}
         for attempt in range(self._config.max_retries + 1):
             try:
                 completion = await self._client.chat.completions.create(**request)
@@ -132,7 +132,7 @@ def _is_transient(error: APIError) -> bool:
 
 def _wait_s(attempt: int) -> float:
     """Doubling waits with full jitter, so that clients which failed together do not come back together."""
-    return random.uniform(0.5, 1.0) * min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2**attempt)
+    return random.uniform(0.5, 1.0) * min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2.0**attempt)
 
 
 def _reply(completion: Any) -> ChatReply:

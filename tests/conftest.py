@@ -9,7 +9,6 @@ from pathlib import Path
 # Before anything imports Ray or a model library: no token file in the user's home, no model hub.
 os.environ["RAY_AUTH_MODE"] = "disabled"
 os.environ["HF_HUB_OFFLINE"] = "1"
-os.environ["RAY_SERVE_ENABLE_HA_PROXY"] = "1"
 
 import pytest
 

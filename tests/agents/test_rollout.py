@@ -1,0 +1,130 @@
+"""A rollout on a real local Ray, with the real retriever (BM25) and the simulated LLM, both on Ray Serve."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from lrat_ray import artifacts, documents, questions
+from lrat_ray.agents import rollout
+from lrat_ray.agents.rollout import RolloutError, parts
+from lrat_ray.config import LLM, Config, ConfigError, Quickstart
+from lrat_ray.llm import ChatClient, LLMError
+from lrat_ray.quickstart import llm_service, world
+from lrat_ray.retrieval import index, service
+from lrat_ray.retrieval.client import RetrieverError
+from lrat_ray.schema import Trajectory
+
+
+@pytest.fixture(scope="module")
+def config(ray_local: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Config]:
+    """Ten questions of a small world, both services running."""
+    from ray import serve
+
+    root = str(tmp_path_factory.mktemp("rollout"))
+    base = Config().replace(
+        serve__port=0, quickstart=Quickstart(articles=200, train_questions=4, eval_questions=10).model_dump()
+    )
+    made = world.build(base.replace(output=f"{root}/world"))
+    corpus = documents.build(artifacts.join(made.uri, "corpus.parquet"), f"{root}/documents").uri
+    asked = questions.build(artifacts.join(made.uri, "questions-eval.parquet"), f"{root}/questions").uri
+    release = index.run(base.replace(output=f"{root}/release", corpus=corpus, index__kind="bm25")).uri
+    yield base.replace(
+        questions__eval=asked,
+        agent__names=("simulated-V", "simulated-X"),
+        rollout__seeds=(1, 2),
+        rollout__questions_per_part=4,
+        rollout__retriever_url=service.deploy(
+            base.replace(serve__release=release), route_prefix="/r", name="rollout-retriever"
+        ),
+        llm__base_url=llm_service.deploy(base, [asked], route_prefix="/l", name="rollout-llm"),
+        llm__max_retries=0,
+    )
+    serve.delete("rollout-retriever")
+    serve.delete("rollout-llm")
+
+
+def trajectories(uri: str) -> list[Trajectory]:
+    """The trajectories of an artifact, without what depends on the clock."""
+    rows = artifacts.read_rows(uri, Trajectory, "trajectories")
+    return [replace(row, steps=[replace(step, latency_s=None) for step in row.steps]) for row in rows]
+
+
+def test_parts_have_names_of_their_own_and_cover_every_question() -> None:
+    made = parts(("org/a", "b"), (1, 2), 10, 4)
+    assert len({part.name for part in made}) == len(made) == 2 * 2 * 3
+    assert made[0].name == "part-org_a-seed1-00000.parquet"
+    assert [(p.start, p.stop) for p in made[:3]] == [(0, 4), (4, 8), (8, 10)]
+
+
+def test_every_agent_is_asked_every_question_with_every_seed(config: Config, tmp_path: Path) -> None:
+    manifest = rollout.run(config.replace(output=str(tmp_path / "rollout")))
+    rows = trajectories(manifest.uri)
+    assert manifest.rows == {"in": 40, "out": 40, "rejected": 0}
+    assert len({(row.query_id, row.agent, row.seed) for row in rows}) == len({row.trajectory_id for row in rows}) == 40
+    assert manifest.metrics["by_status"] == {"completed": 40}
+    searches = sum(step.kind == "search" for row in rows for step in row.steps)
+    assert manifest.metrics["avg_searches"] == pytest.approx(searches / 40, abs=1e-3)
+    assert manifest.protocol["release_id"] == rows[0].release_id
+    assert manifest.protocol["k"] == 5
+
+
+def test_an_interrupted_rollout_continues_where_it_stopped(config: Config, tmp_path: Path) -> None:
+    here = config.replace(output=str(tmp_path / "rollout"), agent__names=("simulated-X",))
+    whole = rollout.run(here)
+    before = trajectories(whole.uri)
+    lost, kept = Path(whole.part_uris()[1]), Path(whole.part_uris()[0])
+    written = kept.stat().st_mtime_ns
+    lost.unlink()
+    (Path(whole.uri) / "manifest.json").unlink()
+    again = rollout.run(here)
+    assert trajectories(again.uri) == before
+    assert kept.stat().st_mtime_ns == written and lost.exists()
+    nobody = here.replace(rollout__retriever_url=None, llm__base_url=None)
+    assert rollout.run(nobody).parts == again.parts  # finished: no service is needed
+
+
+def test_a_part_of_another_release_is_not_continued(config: Config, tmp_path: Path) -> None:
+    here = config.replace(output=str(tmp_path / "rollout"), agent__names=("simulated-X",), rollout__seeds=(1,))
+    whole = rollout.run(here)
+    (Path(whole.uri) / "manifest.json").unlink()
+    Path(whole.part_uris()[1]).unlink()
+    first = Path(whole.part_uris()[0])
+    table = artifacts.read_table(str(first))
+    names = table.column_names
+    other = table.set_column(names.index("release_id"), table.field("release_id"), [["another"] * table.num_rows])
+    import pyarrow.parquet as pq
+
+    pq.write_table(other, first)
+    with pytest.raises(RolloutError, match="several releases .*another.*--force"):
+        rollout.run(here)
+
+
+def test_services_are_checked_before_anything_runs(config: Config, tmp_path: Path) -> None:
+    here = config.replace(output=str(tmp_path / "rollout"))
+    with pytest.raises(ConfigError, match="rollout.retriever_url is not set"):
+        rollout.run(here.replace(rollout__retriever_url=None))
+    with pytest.raises(ConfigError, match="llm.base_url is not set"):
+        rollout.run(here.replace(llm__base_url=None))
+    with pytest.raises(LLMError, match="check that the endpoint is running"):
+        rollout.run(here.replace(llm__base_url="http://127.0.0.1:9/v1"))
+    with pytest.raises(RetrieverError, match="Is the retriever running"):
+        rollout.run(here.replace(rollout__retriever_url="http://127.0.0.1:9"))
+    with pytest.raises(RolloutError, match="does not offer gpt-9; it offers simulated-V"):
+        rollout.run(here.replace(agent__names=("gpt-9",)))
+
+
+def test_the_simulated_llm_refuses_what_it_does_not_know(config: Config) -> None:
+    async def ask() -> None:
+        client = ChatClient(LLM(max_retries=0), str(config.llm.base_url))
+        try:
+            await client.complete(model="simulated-V", messages=[{"role": "user", "content": "Who am I?"}])
+        finally:
+            await client.aclose()
+
+    with pytest.raises(LLMError, match="status 400.*no plan for the question 'Who am I"):
+        asyncio.run(ask())
