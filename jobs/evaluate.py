@@ -1,4 +1,7 @@
-"""Compare the arms of an experiment: `ray job submit --working-dir . -- python jobs/evaluate.py ...` takes what `lrat evaluate` takes."""
+"""Compare the arms of an experiment. Takes what `lrat evaluate` takes.
+
+ray job submit --working-dir . -- python jobs/evaluate.py --config jobs/configs/EXPERIMENT.yaml
+"""
 
 import sys
 

@@ -1,4 +1,7 @@
-"""Run one round of the whole loop: `ray job submit --working-dir . -- python jobs/flywheel.py ...` takes what `lrat flywheel` takes."""
+"""Run one round of the whole loop. Takes what `lrat flywheel` takes.
+
+ray job submit --working-dir . -- python jobs/flywheel.py --config jobs/configs/EXPERIMENT.yaml
+"""
 
 import sys
 

@@ -1,4 +1,7 @@
-"""Build a release: encoder, index and doc store: `ray job submit --working-dir . -- python jobs/index.py ...` takes what `lrat index` takes."""
+"""Build a release: encoder, index and doc store. Takes what `lrat index` takes.
+
+ray job submit --working-dir . -- python jobs/index.py --config jobs/configs/EXPERIMENT.yaml
+"""
 
 import sys
 

@@ -1,4 +1,7 @@
-"""Mine trajectories into weighted training pairs: `ray job submit --working-dir . -- python jobs/mine.py ...` takes what `lrat mine` takes."""
+"""Mine trajectories into weighted training pairs. Takes what `lrat mine` takes.
+
+ray job submit --working-dir . -- python jobs/mine.py --config jobs/configs/EXPERIMENT.yaml
+"""
 
 import sys
 

@@ -1,4 +1,7 @@
-"""Let agents answer questions with a running retriever: `ray job submit --working-dir . -- python jobs/rollout.py ...` takes what `lrat rollout` takes."""
+"""Let agents answer questions with a running retriever. Takes what `lrat rollout` takes.
+
+ray job submit --working-dir . -- python jobs/rollout.py --config jobs/configs/EXPERIMENT.yaml
+"""
 
 import sys
 

@@ -1,4 +1,7 @@
-"""Serve a release until the job is stopped: `ray job submit --working-dir . -- python jobs/serve.py ...` takes what `lrat serve` takes."""
+"""Serve a release until the job is stopped. Takes what `lrat serve` takes.
+
+ray job submit --working-dir . -- python jobs/serve.py --config jobs/configs/EXPERIMENT.yaml
+"""
 
 import sys
 

@@ -1,4 +1,7 @@
-"""Serve the simulated LLM until the job is stopped: `ray job submit --working-dir . -- python jobs/serve_llm.py ...` takes what `lrat serve-llm` takes."""
+"""Serve the simulated LLM until the job is stopped. Takes what `lrat serve-llm` takes.
+
+ray job submit --working-dir . -- python jobs/serve_llm.py --config jobs/configs/EXPERIMENT.yaml
+"""
 
 import sys
 

@@ -1,4 +1,7 @@
-"""Fine-tune a bi-encoder on pairs: `ray job submit --working-dir . -- python jobs/train.py ...` takes what `lrat train` takes."""
+"""Fine-tune a bi-encoder on pairs. Takes what `lrat train` takes.
+
+ray job submit --working-dir . -- python jobs/train.py --config jobs/configs/EXPERIMENT.yaml
+"""
 
 import sys
 

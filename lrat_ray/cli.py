@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Annotated, Any
 
-import click
 import typer
 from rich.console import Console
 from rich.markup import escape
@@ -239,19 +239,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Entry point. Exits 2 for bad input (the message names it), 1 for a failed run, 130 when interrupted."""
     from lrat_ray import cluster
 
+    os.environ.setdefault("TQDM_DISABLE", "1")  # libraries' progress bars; our own lines say how far the work is
     progress = logging.StreamHandler()
     progress.setFormatter(logging.Formatter("  %(message)s"))
     logging.getLogger("lrat_ray").addHandler(progress)
     logging.getLogger("lrat_ray").setLevel(logging.INFO)
     try:
         code = app(args=argv, standalone_mode=False) or 0
-    except click.ClickException as error:
-        error.show()
-        code = error.exit_code
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         _err.print("\n[bold]interrupted[/bold]: finished parts are kept; the same command continues")
         code = 130
-    except ValueError as error:
+    except (ValueError, typer.TyperException) as error:  # the latter: a command or flag that does not exist
         _err.print(f"[bold red]error[/bold red]: {escape(str(error))}")
         code = 2
     except RuntimeError as error:

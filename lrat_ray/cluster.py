@@ -30,12 +30,12 @@ def connect(config: RaySection) -> None:
         ray.init(address=address, logging_level=logging.WARNING, ignore_reinit_error=True)
     else:
         _is_ours = True
+        # Of the messages of Ray's C++ core only the fatal ones concern whoever runs a command here.
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
         for port in ("RAY_SERVE_HAPROXY_STATS_PORT", "RAY_SERVE_HAPROXY_METRICS_PORT"):
             os.environ.setdefault(port, str(_free_port("", 0)))  # its fixed defaults allow one Serve per machine
         num_cpus = config.num_cpus or max(6, os.cpu_count() or 1)
-        ray.init(
-            address="local", num_cpus=num_cpus, include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False
-        )
+        ray.init(address="local", num_cpus=num_cpus, include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
 
 
 def _quieten() -> None:

@@ -99,7 +99,7 @@ class Train(Section):
     """Freeze the embeddings and this many lowest transformer layers; 0 trains everything."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
     precision: Literal["fp32", "bf16"] = "bf16"
-    """Arithmetic of forward and backward passes; parameters and optimizer stay fp32. A CPU without bf16 instructions uses fp32."""
+    """Arithmetic of forward and backward passes; parameters stay fp32. A CPU without bf16 instructions uses fp32."""
     num_workers: int = Field(default=1, gt=0)
     """Ray Train workers; batch_size must be divisible by it."""
     use_gpu: bool = False

@@ -7,7 +7,7 @@ it, and the agents reach it, like the LLM, over HTTP only.
 
 from __future__ import annotations
 
-import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 

@@ -1,18 +1,24 @@
-"""Where a model lies: a local folder, a hub name, an encoder artifact, or a folder inside an installed Python package."""
+"""What training and serving must agree on about a model: where it lies, its prompts, the arithmetic it can run in."""
 
 from __future__ import annotations
 
 import importlib.util
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from lrat_ray import artifacts
 from lrat_ray.config import ConfigError
 
 if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
     from transformers import PreTrainedTokenizerBase
 
+Precision = Literal["fp32", "bf16"]
+Role = Literal["query", "passage"]
+
 _PACKAGE = "package:"
+_PROMPT_NAMES: dict[Role, tuple[str, ...]] = {"query": ("query",), "passage": ("document", "passage", "corpus")}
+_BF16_INSTRUCTIONS = ("amx_bf16", "avx512_bf16", "bf16")
 
 
 def resolve_model(name: str) -> str:
@@ -48,3 +54,20 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
         return AutoTokenizer.from_pretrained(path)
     except (OSError, ValueError) as error:
         raise ConfigError(f"model {name}: no tokenizer could be loaded from {path}: {error}") from error
+
+
+def usable_precision(precision: Precision, device: str = "cpu") -> Precision:
+    """`precision`, or fp32 where bf16 was asked of a CPU without bf16 instructions, on which it is several times slower."""
+    import torch
+
+    if precision == "bf16" and device == "cpu":
+        capabilities = torch.cpu.get_capabilities()
+        if not any(capabilities.get(name) for name in _BF16_INSTRUCTIONS):
+            return "fp32"
+    return precision
+
+
+def prompt(model: SentenceTransformer, role: Role) -> str:
+    """The text that the model's files put before a query or a passage; "" for none."""
+    names = [name for name in (*_PROMPT_NAMES[role], model.default_prompt_name) if name in model.prompts]
+    return str(model.prompts[names[0]]) if names else ""

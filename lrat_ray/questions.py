@@ -29,7 +29,7 @@ def build(
     """Write a questions artifact at `output` from Parquet or JSONL files in schema Question.
 
     Rejected are: malformed rows, repeated query_ids, questions whose evidence is not in the `documents` artifact, questions
-    that share evidence with the questions artifact `disjoint_from` (they would leak from training into evaluation), and, for the
+    that share evidence with the questions artifact `disjoint_from` (training would leak into evaluation), and, for the
     simulated agent (`need_subquestions`), questions without sub-questions. Raises ArtifactError if `questions` is missing, is
     neither format, or if no question is left.
     """

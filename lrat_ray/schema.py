@@ -228,7 +228,7 @@ def from_table(table: pa.Table, row_type: type[Row]) -> Iterator[Row]:
 def from_dict(row: dict[str, Any], row_type: type[Row]) -> Row:
     """One row from its dict form, nested dataclasses included; a null list reads as an empty one."""
     values = {}
-    for name, convert, has_factory in _converters(row_type):
+    for name, convert, has_factory in _converters(typing.cast(Any, row_type)):
         if name not in row:
             continue
         value = row[name]
@@ -248,8 +248,8 @@ def _converters(row_type: type) -> list[tuple[str, Any, bool]]:
         if typing.get_origin(hint) in (types.UnionType, typing.Union):
             (hint,) = [a for a in typing.get_args(hint) if a is not types.NoneType]
         convert = None
-        if typing.get_origin(hint) is list and dataclasses.is_dataclass(inner := typing.get_args(hint)[0]):
-            convert = functools.partial(_convert_list, row_type=inner)
+        if typing.get_origin(hint) is list and dataclasses.is_dataclass(typing.get_args(hint)[0]):
+            convert = functools.partial(_convert_list, row_type=typing.get_args(hint)[0])
         out.append((f.name, convert, f.default_factory is not dataclasses.MISSING))
     return out
 

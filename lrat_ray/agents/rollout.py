@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,12 +18,11 @@ from lrat_ray.agents.tools import GET_DOCUMENT, SEARCH
 from lrat_ray.artifacts import Manifest, Work
 from lrat_ray.config import Config
 from lrat_ray.llm import ChatClient
+from lrat_ray.progress import Progress
 from lrat_ray.retrieval.client import SearchClient
 from lrat_ray.schema import Question, Trajectory
 
-_log = logging.getLogger(__name__)
-
-_PROGRESS_EVERY_S = 5.0
+_POLL_S = 5.0
 _PARTS_PER_ACTOR = 2  # the next part fills the gaps while the last runs of a part finish
 
 
@@ -131,17 +129,18 @@ def _roll_out(config: Config, work: Work, asked: list[Question], missing: list[P
     waiting = iter(missing)
     total, done = sum(part.stop - part.start for part in missing), 0
     running: dict[Any, Any] = {}
+    progress = Progress("rollout", total, "runs")
     try:
         for actor in actors * _PARTS_PER_ACTOR:
             _start_next(actor, waiting, running)
         while running:
-            finished, _ = ray.wait(list(running), timeout=_PROGRESS_EVERY_S)
+            finished, _ = ray.wait(list(running), timeout=_POLL_S)
             for reference in finished:
                 actor = running.pop(reference)
                 done += ray.get(reference)
                 _start_next(actor, waiting, running)
             under_way = sum(ray.get([actor.finished_runs.remote() for actor in actors]))
-            _log.info("rollout: %d of %d runs", max(done, under_way), total)
+            progress.update(max(done, under_way))
     finally:
         for actor in actors:
             ray.kill(actor)

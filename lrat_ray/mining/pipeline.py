@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import itertools
-import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -33,10 +32,9 @@ from lrat_ray.mining.pairs import NoPair, Outcome, keep_known
 from lrat_ray.mining.reference import reference_pairs
 from lrat_ray.mining.tokens import count_tokens
 from lrat_ray.mining.transitions import find_browses
+from lrat_ray.progress import Progress
 from lrat_ray.schema import Browse, Pair, Rejected, Trajectory, from_table
 from lrat_ray.trajectories import source
-
-logger = logging.getLogger(__name__)
 
 _NEEDS_TRAJECTORIES = "mining reads run files or an artifact of `lrat rollout`"
 _UNWEIGHTED = "unweighted"
@@ -203,9 +201,10 @@ def _each_part(
     # One block for each part: Ray Data would put a small input into one block, which is one task.
     tasks = ray.data.from_items(list(parts), override_num_blocks=len(parts))
     reports: dict[str, Row] = {}
+    progress = Progress(done, len(parts), "parts")
     for report in tasks.map(task, compute=ray.data.TaskPoolStrategy(max_tasks), num_cpus=num_cpus).iter_rows():
         reports[report["part"]] = report
-        logger.info("%s %s (%d of %d)", done, report["part"], len(reports), len(parts))
+        progress.update(len(reports))
     in_order = [reports[row["part"]] for row in parts]
     if errors := [report["error"] for report in in_order if report["error"]]:
         raise ArtifactError(errors[0])
