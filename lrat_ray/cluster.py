@@ -35,6 +35,8 @@ def connect(config: RaySection) -> None:
         for port in ("RAY_SERVE_HAPROXY_STATS_PORT", "RAY_SERVE_HAPROXY_METRICS_PORT"):
             os.environ.setdefault(port, str(_free_port("", 0)))  # its fixed defaults allow one Serve per machine
         num_cpus = config.num_cpus or max(6, os.cpu_count() or 1)
+        # Ray warns of more worker processes than cores, which is what logical CPUs are for.
+        os.environ.setdefault("RAY_worker_maximum_startup_concurrency", str(4 * num_cpus))
         ray.init(address="local", num_cpus=num_cpus, include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
 
 

@@ -67,8 +67,10 @@ def run(config: Config) -> Manifest:
     with PeakMemory() as memory:
         round_ = _Round(config.replace(force=False), output)
         evaluation = round_.play()
+    compared = artifacts.read_json(join(evaluation.uri, "summary.json"))
     summary = {
-        **artifacts.read_json(join(evaluation.uri, "summary.json")),
+        **compared,
+        "protocol": {**compared["protocol"], **_protocol(config, inputs)},
         "timings_s": round_.timings_s,
         "peak_memory_mb": memory.peak_mb,
     }
@@ -81,6 +83,20 @@ def run(config: Config) -> Manifest:
         timings_s=round_.timings_s,
         protocol=summary["protocol"],
     )
+
+
+def _protocol(config: Config, inputs: dict[str, str | None]) -> dict[str, Any]:
+    """What an experiment's numbers depend on besides its rollouts and judge, which the evaluation names."""
+    sections = config.only("mining", "judge.backend", "judge.model", "train", "index.precision", "index.passage_max_tokens")
+    protocol: dict[str, Any] = {
+        "inputs": {name: artifacts.fingerprint(name, uri) for name, uri in inputs.items() if uri},
+        "config": sections,
+    }
+    if config.llm.base_url is None:
+        from lrat_ray.quickstart.freeze import world_hash
+
+        protocol["simulation_hash"] = world_hash()
+    return protocol
 
 
 class _Round:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
-from lrat_ray import flywheel
+from lrat_ray import artifacts, flywheel
 from lrat_ray.artifacts import Manifest, join
 from lrat_ray.config import Config
 from lrat_ray.quickstart import world
+
+_log = logging.getLogger(__name__)
 
 
 def defaults(ablation: bool = False) -> dict[str, Any]:
@@ -16,6 +19,8 @@ def defaults(ablation: bool = False) -> dict[str, Any]:
     return {
         "judge": {"backend": "openai", "model": "simulated-relevance-judge"},
         "train": {"max_pairs": 640},
+        # W and X word their searches as V, whose trajectories are mined, never does: without them a gain could be V's habits.
+        "agent": {"mined": "simulated-V", "names": ["simulated-V", "simulated-W", "simulated-X"]},
         "flywheel": {"arms": arms},
         "serve": {"port": 0},
     }
@@ -24,7 +29,12 @@ def defaults(ablation: bool = False) -> dict[str, Any]:
 def run(config: Config) -> Manifest:
     """Make the world of `config.quickstart` under `output`, and run one round of the loop on it."""
     output = config.require("output", "the quickstart needs a directory to write to")
+    if config.force:  # once, for the world too: the loop's own --force would take the world away under it
+        artifacts.remove(output)
+        config = config.replace(force=False)
     made = world.build(config.replace(output=join(output, "world")))
+    frozen_as = made.protocol["world_hash"][:16]
+    _log.info("a made world of %d articles and a simulated LLM, frozen as %s", config.quickstart.articles, frozen_as)
     return flywheel.run(
         config.replace(
             corpus=join(made.uri, "corpus.parquet"),

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from typing import Literal
 
 import numpy as np
 import torch
@@ -15,11 +14,7 @@ from sentence_transformers import SentenceTransformer
 from torch import Tensor, nn
 
 from lrat_ray.config import ConfigError
-from lrat_ray.models import resolve_model
-
-Role = Literal["query", "passage"]
-_PROMPTS: dict[Role, tuple[str, ...]] = {"query": ("query",), "passage": ("document", "passage", "corpus")}
-_BF16_INSTRUCTIONS = ("amx_bf16", "avx512_bf16", "bf16")
+from lrat_ray.models import Precision, Role, prompt, resolve_model
 
 
 class Encoder(nn.Module):
@@ -28,7 +23,7 @@ class Encoder(nn.Module):
     Training mode is for DeepSpeed: call `forward` on token ids made by `tokenize`.
     """
 
-    def __init__(self, model: SentenceTransformer, *, max_tokens: dict[Role, int], precision: Literal["fp32", "bf16"]):
+    def __init__(self, model: SentenceTransformer, *, max_tokens: dict[Role, int], precision: Precision):
         super().__init__()
         self.model = model
         self._max_tokens = max_tokens
@@ -39,12 +34,8 @@ class Encoder(nn.Module):
     def tokenize(self, texts: list[str], role: Role) -> list[list[int]]:
         """Token ids of each text, with the prompt and special tokens of its role, cut at the role's maximum."""
         limit = min(self._max_tokens[role], self.model.max_seq_length or self._max_tokens[role])
-        prompted = [self._prompt(role) + text for text in texts]
+        prompted = [prompt(self.model, role) + text for text in texts]
         return self.model.tokenizer(prompted, truncation=True, max_length=limit)["input_ids"]
-
-    def _prompt(self, role: Role) -> str:
-        names = [name for name in (*_PROMPTS[role], self.model.default_prompt_name) if name in self.model.prompts]
-        return str(self.model.prompts[names[0]]) if names else ""
 
     def forward(self, sequences: Sequence[np.ndarray]) -> Tensor:
         """N sequences of token ids -> [N, dim] float32 embeddings of length 1, in the same order.
@@ -53,12 +44,13 @@ class Encoder(nn.Module):
         """
         device = self.model.device
         embedded = []
-        for part in sub_batches([len(s) for s in sequences], self._tokens_per_forward):
-            ids = [torch.from_numpy(s.astype(np.int64)) for s in sequences[part]]
-            with torch.autocast(device.type, dtype=self._dtype, enabled=self._dtype is not None):
+        # One autocast region for all sub-batches: it casts each weight once.
+        with torch.autocast(device.type, dtype=self._dtype, enabled=self._dtype is not None):
+            for part in sub_batches([len(s) for s in sequences], self._tokens_per_forward):
+                ids = [torch.from_numpy(s.astype(np.int64)) for s in sequences[part]]
                 features = self.model({name: value.to(device) for name, value in self._pad(ids).items()})
-            embedded.append(nn.functional.normalize(features["sentence_embedding"].float(), dim=1))
-        return torch.cat(embedded)
+                embedded.append(features["sentence_embedding"].float())
+        return nn.functional.normalize(torch.cat(embedded), dim=1)
 
     def _pad(self, ids: list[Tensor]) -> dict[str, Tensor]:
         tokenizer = self.model.tokenizer
@@ -90,13 +82,6 @@ def sub_batches(lengths: Sequence[int], tokens: int) -> Iterator[slice]:
         yield slice(start, len(lengths))
 
 
-def usable_precision(precision: Literal["fp32", "bf16"], device: str) -> Literal["fp32", "bf16"]:
-    """`precision`, or fp32 where bf16 was asked of a CPU without bf16 instructions, on which it is several times slower."""
-    if precision == "bf16" and device == "cpu" and not any(map(torch.cpu.get_capabilities().get, _BF16_INSTRUCTIONS)):
-        return "fp32"
-    return precision
-
-
 def load_encoder(
     name: str,
     *,
@@ -104,7 +89,7 @@ def load_encoder(
     freeze_layers: int,
     query_max_tokens: int,
     passage_max_tokens: int,
-    precision: Literal["fp32", "bf16"] = "fp32",
+    precision: Precision = "fp32",
     device: str = "cpu",
 ) -> Encoder:
     """A sentence-transformers folder, hub name, encoder artifact or `package:NAME/folder`, ready to train.

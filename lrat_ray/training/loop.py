@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import deepspeed
 import numpy as np
 import ray
 import ray.train
@@ -34,11 +33,11 @@ from lrat_ray import artifacts, cluster, documents
 from lrat_ray.artifacts import Manifest, Work
 from lrat_ray.config import Config, ConfigError, Train
 from lrat_ray.documents import DocumentStore
-from lrat_ray.models import resolve_model
+from lrat_ray.models import resolve_model, usable_precision
 from lrat_ray.schema import Pair
 from lrat_ray.training import examples, tokens
 from lrat_ray.training.batches import Batch, epoch_order, make_batch, shard, steps_per_epoch
-from lrat_ray.training.encoder import Encoder, load_encoder, usable_precision
+from lrat_ray.training.encoder import Encoder, load_encoder
 from lrat_ray.training.gather import gather_interleaved
 from lrat_ray.training.loss import weighted_info_nce
 from lrat_ray.training.schedule import learning_rate
@@ -50,8 +49,13 @@ _SELECTION = f"{_TABLE}/selection.json"
 _STEPS_PER_LINE = 10
 _TAG = "state"
 
-# OpenMP threads that spin while they wait take the cores that Ray's other processes need: five times slower on a busy machine.
-_WORKER_ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE", "MALLOC_ARENA_MAX": "1", "TOKENIZERS_PARALLELISM": "false"}
+_WORKER_ENVIRONMENT = {
+    # OpenMP threads that spin while they wait take the cores that Ray's other processes need: five times slower on a busy machine.
+    "OMP_WAIT_POLICY": "PASSIVE",
+    # oneDNN keeps code for the last 1,024 shapes it saw; padding makes new ones at every step, and a worker grew by 50 MB with each.
+    "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "32",
+    "TOKENIZERS_PARALLELISM": "false",
+}
 
 
 class TrainingError(RuntimeError):
@@ -236,6 +240,8 @@ def _batch(table: TrainingTable, train: Train, step: int) -> Batch:
 
 def build_engine(encoder: Encoder, train: Train, *, workers: int) -> Any:
     """The DeepSpeed engine of one worker; torch.distributed must run. Gradients are averaged over the workers, then clipped."""
+    import deepspeed  # seconds of imports that only a worker needs
+
     # It would build this op with a C++ compiler (25 s, and fail without one), though only tensor-parallel inference uses it.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     trainable = [parameter for parameter in encoder.parameters() if parameter.requires_grad]
@@ -320,15 +326,19 @@ class _Meter:
         self._progress, self._steps, self._batch_size = progress, steps, batch_size
         self._first = self._done = done
         self._began = time.monotonic()
+        self._losses: list[float] = []
         if progress is not None and done:
             progress.put(f"train: continues after step {done} of {steps}")
 
     def tick(self, loss: float) -> float:
         """Count a step; returns examples per second."""
         self._done += 1
+        self._losses.append(loss)
         speed = (self._done - self._first) * self._batch_size / (time.monotonic() - self._began)
         if self._progress is not None and (self._done % _STEPS_PER_LINE == 0 or self._done == self._steps):
             left_s = (self._steps - self._done) * self._batch_size / speed
-            line = f"step {self._done}/{self._steps}, loss {loss:.4f}, {speed:.1f} examples/s, {left_s:.0f} s left"
-            self._progress.put(f"train: {line}")
+            mean_loss = sum(self._losses) / len(self._losses)  # of the steps since the last line: one batch's is noisy
+            line = f"step {self._done}/{self._steps}, loss {mean_loss:.4f}, {speed:.1f} examples/s, {left_s:.0f} s left"
+            self._progress.put(f"  train: {line}")
+            self._losses.clear()
         return round(speed, 2)

@@ -14,7 +14,8 @@ from sentence_transformers.sentence_transformer.modules import Pooling, Transfor
 from transformers import AutoTokenizer, Qwen3Config, Qwen3Model, XLMRobertaConfig, XLMRobertaModel
 
 from lrat_ray.config import QUICKSTART_ENCODER, ConfigError
-from lrat_ray.training.encoder import Encoder, load_encoder, sub_batches, usable_precision
+from lrat_ray.models import usable_precision
+from lrat_ray.training.encoder import Encoder, load_encoder, sub_batches
 
 TEXTS = ["castle", "opera novel river 3 actor album", "bridge 1 2", "island painter museum film city"]
 
