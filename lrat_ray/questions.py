@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -29,7 +30,7 @@ def build(
     """Write a questions artifact at `output` from Parquet or JSONL files in schema Question.
 
     Rejected are: malformed rows, repeated query_ids, questions whose evidence is not in the `documents` artifact, questions
-    that share evidence with the questions artifact `disjoint_from` (training would leak into evaluation), and, for the
+    that stand in the questions artifact `disjoint_from` or share evidence with it (training would leak), and, for the
     simulated agent (`need_subquestions`), questions without sub-questions. Raises ArtifactError if `questions` is missing, is
     neither format, or if no question is left.
     """
@@ -43,8 +44,7 @@ def build(
     if work.manifest:
         return work.manifest
     store = DocumentStore.open(documents) if documents else None
-    others = read(disjoint_from) if disjoint_from else []
-    known_evidence = {docid for other in others for docid in other.evidence_docids}
+    others = _Others(read(disjoint_from) if disjoint_from else [])
     kept: dict[str, Question] = {}
     rejected: list[Rejected] = []
     rows_in = 0
@@ -52,7 +52,7 @@ def build(
         rows_in += 1
         found = _question(row)
         if isinstance(found, Question):
-            reason = _unfit(found, kept, store, known_evidence, need_subquestions)
+            reason = _unfit(found, kept, store, others, need_subquestions)
             if reason is None:
                 kept[found.query_id] = found
                 continue
@@ -82,10 +82,31 @@ def ensure(questions: str, scratch: str, *, documents: str | None = None) -> str
     return build(questions, scratch, documents=documents).uri
 
 
+class _Others:
+    """What questions of another set must not share."""
+
+    def __init__(self, questions: list[Question]):
+        self.query_ids = {other.query_id for other in questions}
+        self.texts = {_words(other.question) for other in questions}
+        self.evidence = {docid for other in questions for docid in other.evidence_docids}
+
+
+def _words(question: str) -> tuple[str, ...]:
+    """A question without case, punctuation and spacing."""
+    return tuple(re.findall(r"\w+", question.casefold()))
+
+
 def _question(row: Any) -> Question | tuple[str, str]:
     """The question in a row, or (reason code, sentence) why there is none."""
     if not isinstance(row, dict):
         return "malformed row", "the row is not a JSON object"
+    row = dict(row)
+    if isinstance(row.get("query_id"), int):
+        row["query_id"] = str(row["query_id"])
+    for name in ("evidence_docids", "gold_docids", "answer_aliases"):
+        if row.get(name) is not None and not isinstance(row[name], list):
+            return "malformed row", f"question {row.get('query_id')!r}: {name} is no list but {type(row[name]).__name__}"
+        row[name] = [str(value) for value in row.get(name) or []]  # docids are often integers
     if missing := [name for name in _REQUIRED if not isinstance(row.get(name), str) or not row[name].strip()]:
         return "malformed row", f"question {row.get('query_id')!r} has no {' and no '.join(missing)} (found: {', '.join(row)})"
     try:
@@ -98,7 +119,7 @@ def _unfit(
     question: Question,
     kept: dict[str, Question],
     store: DocumentStore | None,
-    known_evidence: set[str],
+    others: _Others,
     need_subquestions: bool,
 ) -> tuple[str, str] | None:
     """Why a well-formed question cannot be asked in this experiment: (code, sentence), or None."""
@@ -110,7 +131,9 @@ def _unfit(
             "evidence not in corpus",
             f"{name}: evidence {', '.join(absent)} is not in the corpus {store.uri} (config key: corpus)",
         )
-    if shared := known_evidence.intersection(question.evidence_docids):
+    if question.query_id in others.query_ids or _words(question.question) in others.texts:
+        return "question of training", f"{name} is a training question"
+    if shared := others.evidence.intersection(question.evidence_docids):
         return "evidence shared with training", f"{name} shares evidence {', '.join(sorted(shared))} with a training question"
     if need_subquestions and not question.subquestions:
         return "no sub-questions", f"{name} has no sub-questions, which the simulated agent plans by"

@@ -61,6 +61,27 @@ def test_other_work_in_the_directory_is_refused_and_force_starts_over(root, done
     assert not fresh.has("part-00000.parquet")
 
 
+def test_a_removed_input_is_noticed(root):
+    source, uri = artifacts.join(root, "in.json"), artifacts.join(root, "a")
+    artifacts.write_json(source, [1])
+    finish(begin(uri, inputs={"source": source}))
+    with pytest.raises(ArtifactError, match="inputs.source.*None now"):
+        begin(uri)
+
+
+def test_force_deletes_nothing_but_earlier_work(root):
+    foreign, uri = artifacts.join(root, "foreign"), artifacts.join(root, "a")
+    artifacts.write_json(artifacts.join(foreign, "thesis.json"), 1)
+    with pytest.raises(ArtifactError, match="foreign holds neither .* not ours to delete"):
+        begin(foreign, force=True)
+    finish(begin(uri))
+    inside = artifacts.join(uri, "part-00000.parquet")
+    with pytest.raises(ArtifactError, match="source: .* lies inside the output"):
+        begin(uri, inputs={"source": inside}, force=True)
+    assert artifacts.exists(artifacts.join(foreign, "thesis.json"))
+    assert artifacts.exists(inside)
+
+
 def test_a_changed_input_is_noticed(root):
     source, uri = artifacts.join(root, "in.json"), artifacts.join(root, "a")
     artifacts.write_json(source, [1])

@@ -49,6 +49,14 @@ def test_import_says_what_it_wrote_and_what_comes_next(capsys, tmp_path):
     assert "next: lrat index" in printed
 
 
+def test_import_questions_can_start_over(capsys, tmp_path):
+    (tmp_path / "corpus.jsonl").write_text('{"docid": "1", "text": "a"}\n')
+    (tmp_path / "q.jsonl").write_text('{"query_id": "q", "question": "?", "answer": "!", "evidence_docids": ["1"]}\n')
+    command = ["import", "questions", f"questions.eval={tmp_path}/q.jsonl", f"corpus={tmp_path}/corpus.jsonl"]
+    assert run(capsys, *command, "--output", str(tmp_path / "out"))[0] == 0
+    assert run(capsys, *command, "--output", str(tmp_path / "out"), "--force")[0] == 0
+
+
 def test_help_lists_every_command(capsys):
     code, printed = run(capsys, "--help")
     assert code == 0

@@ -1,5 +1,7 @@
 """Configuration is strict: every key is known, every error names the key and the fix."""
 
+from pathlib import Path
+
 import pytest
 
 from lrat_ray.config import Config, ConfigError, load_config
@@ -12,7 +14,7 @@ def test_file_then_overrides_then_flags(tmp_path):
     assert config.train.learning_rate == 2e-5
     assert config.train.epochs == 2
     assert config.train.seeds == (1, 2)
-    assert config.corpus == "b.parquet"
+    assert config.corpus == str(Path.cwd() / "b.parquet")
 
 
 def test_file_wins_over_defaults(tmp_path):
@@ -33,6 +35,9 @@ def test_file_wins_over_defaults(tmp_path):
         ("judge.pattern=(", "judge.pattern '\\(' is not a regular expression"),
         ("flywheel.arms=[lrat]", "flywheel.arms must hold 'base'"),
         ("train=3", "config key train"),
+        ("train.seeds=[]", "config key train.seeds: .*at least 1 item"),
+        ("train.seeds=[1,1]", "config key train.seeds: holds a value twice"),
+        ("flywheel.arms=[base,lrat,lrat]", "holds a value twice"),
     ],
 )
 def test_bad_overrides_are_named(override, message):
@@ -66,11 +71,22 @@ def test_strings_that_look_like_yaml_stay_strings(text):
 
 
 def test_replace_changes_nested_keys_and_is_checked():
-    config = Config().replace(train__seeds=(3,), output="x")
+    config = Config().replace(train__seeds=(3,), output="s3://x")
     assert config.train.seeds == (3,)
-    assert config.output == "x"
+    assert config.output == "s3://x"
     with pytest.raises(ConfigError):
         Config().replace(train__seed=(3,))
+
+
+def test_local_paths_are_absolute_and_other_names_stay(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "encoder").mkdir()
+    names = ["corpus=c", "output=s3://bucket/x", "index.encoder=encoder", "train.base_model=intfloat/e5"]
+    config = load_config(None, names)
+    assert config.corpus == str(tmp_path / "c")
+    assert config.output == "s3://bucket/x"
+    assert config.index.encoder == str(tmp_path / "encoder")
+    assert config.train.base_model == "intfloat/e5"
 
 
 def test_only_picks_what_a_stage_depends_on():

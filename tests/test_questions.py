@@ -26,13 +26,16 @@ def question(query_id="q", **changes):
 
 
 def test_every_unfit_question_is_listed_with_its_reason(tmp_path, store):
-    train = questions.build(write(tmp_path / "t.jsonl", [question("t", evidence_docids=["d2"])]), str(tmp_path / "t"))
+    training = [question("t", question="what then", evidence_docids=["d2"])]
+    train = questions.build(write(tmp_path / "t.jsonl", training), str(tmp_path / "t"))
     rows = [
         question("good", subquestions=[{"question": "a", "answer": "b", "docid": "d1"}]),
         question("good"),
         question("elsewhere", evidence_docids=["d9"]),
         question("leak", evidence_docids=["d2"]),
         question("plain"),
+        question("again", question="What, then?", evidence_docids=[]),
+        question("string", evidence_docids="d1"),
         question("mute", answer=""),
         question("odd", subquestions=["a string"]),
         "{broken",
@@ -44,7 +47,7 @@ def test_every_unfit_question_is_listed_with_its_reason(tmp_path, store):
         disjoint_from=train.uri,
         need_subquestions=True,
     )
-    assert manifest.rows == {"in": 8, "out": 1, "rejected": 7}
+    assert manifest.rows == {"in": 10, "out": 1, "rejected": 9}
     assert [q.query_id for q in questions.read(manifest.uri)] == ["good"]
     found = {r.position: r.reason for r in artifacts.read_rejected(manifest.uri)}
     assert found == {
@@ -52,10 +55,18 @@ def test_every_unfit_question_is_listed_with_its_reason(tmp_path, store):
         "line 3": "evidence not in corpus",
         "line 4": "evidence shared with training",
         "line 5": "no sub-questions",
-        "line 6": "malformed row",
+        "line 6": "question of training",
         "line 7": "malformed row",
         "line 8": "malformed row",
+        "line 9": "malformed row",
+        "line 10": "malformed row",
     }
+
+
+def test_integer_ids_become_strings(tmp_path):
+    path = write(tmp_path / "q.jsonl", [question(7, evidence_docids=[1, 2])])
+    (read,) = questions.read(questions.build(path, str(tmp_path / "q")).uri)
+    assert (read.query_id, read.evidence_docids) == ("7", ["1", "2"])
 
 
 def test_no_usable_question_is_an_error_that_shows_the_first(tmp_path, store):

@@ -79,7 +79,9 @@ def headline(summary: Mapping[str, Any]) -> Headline:
         f"{title(BASE)} {value('success_rate', base['success_rate'])} ({_gap(gap)})"
     )
     against_control = difference_row(summary, arm, "control", "success_rate")
-    return Headline(result, _reading(gap, BASE), _control(arm, against_control) if against_control else None)
+    seeds = {row["training_seed"] for row in summary["arms"] if row["name"] == arm and isinstance(row["training_seed"], int)}
+    caveat = " One training seed: the interval does not hold how trainings differ." if len(seeds) == 1 else ""
+    return Headline(result, _reading(gap, BASE) + caveat, _control(arm, against_control) if against_control else None)
 
 
 def _gap(row: Mapping[str, Any]) -> str:
@@ -90,9 +92,9 @@ def _gap(row: Mapping[str, Any]) -> str:
 def _reading(row: Mapping[str, Any], baseline: str) -> str:
     arm, (lo, hi) = title(row["arm"]), row["ci95"]
     if lo > 0:
-        return f"The interval lies above zero: on these questions {arm} is better than {baseline}."
+        return f"The interval lies above zero: on these questions {arm} did better than {baseline}."
     if hi < 0:
-        return f"The interval lies below zero: on these questions {arm} is worse than {baseline}."
+        return f"The interval lies below zero: on these questions {arm} did worse than {baseline}."
     return f"The interval includes zero: this run does not show that {arm} and {baseline} differ."
 
 

@@ -50,9 +50,9 @@ _STEPS_PER_LINE = 10
 _TAG = "state"
 
 _WORKER_ENVIRONMENT = {
-    # OpenMP threads that spin while they wait take the cores that Ray's other processes need: five times slower on a busy machine.
+    # OpenMP threads that spin while waiting take cores that Ray's other processes need: five times slower on a busy machine.
     "OMP_WAIT_POLICY": "PASSIVE",
-    # oneDNN keeps code for the last 1,024 shapes it saw; padding makes new ones at every step, and a worker grew by 50 MB with each.
+    # oneDNN keeps code for the last 1,024 shapes it saw; every step brings new ones, and a worker grew by 50 MB with each step.
     "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "32",
     "TOKENIZERS_PARALLELISM": "false",
 }
@@ -328,7 +328,7 @@ class _Meter:
         self._began = time.monotonic()
         self._losses: list[float] = []
         if progress is not None and done:
-            progress.put(f"train: continues after step {done} of {steps}")
+            progress.put(f"  train: continues after step {done} of {steps}")
 
     def tick(self, loss: float) -> float:
         """Count a step; returns examples per second."""

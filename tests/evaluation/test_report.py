@@ -123,7 +123,7 @@ def test_without_a_gain_no_question_is_shown() -> None:
     page = _text(_page(rows))
     assert "There is no question that base fails and LRAT solves" in page
     assert "0 runs that failed with base are solved, and 1 that was solved fails" in page
-    assert "The interval lies below zero: on these questions LRAT is worse than base." in page
+    assert "The interval lies below zero: on these questions LRAT did worse than base." in page
 
 
 def test_base_alone_is_reported_without_a_comparison() -> None:

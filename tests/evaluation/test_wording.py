@@ -34,10 +34,10 @@ def test_the_result_is_one_sentence_of_numbers() -> None:
 @pytest.mark.parametrize(
     ("lo", "hi", "reading"),
     [
-        (0.033, 0.089, "above zero: on these questions LRAT is better than base"),
+        (0.033, 0.089, "above zero: on these questions LRAT did better than base"),
         (-0.01, 0.089, "includes zero: this run does not show that LRAT and base differ"),
         (0.0, 0.089, "includes zero"),
-        (-0.09, -0.01, "below zero: on these questions LRAT is worse than base"),
+        (-0.09, -0.01, "below zero: on these questions LRAT did worse than base"),
     ],
 )
 def test_the_reading_follows_the_interval(lo: float, hi: float, reading: str) -> None:

@@ -131,18 +131,20 @@ loop.run(Config.model_validate_json(sys.argv[1]))
 """
 
 
+@pytest.mark.slow
 def test_ctrl_c_then_the_same_command_gives_the_same_encoder(
     tiny_config: Callable[..., Config], tmp_path: Path, ray_local: None, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Dropout on, so that its random numbers have to continue too; stopped after the first of many checkpoints."""
+    """Dropout on, so that its random numbers have to continue too; stopped once the first of many checkpoints is recorded."""
     changes: dict[str, Any] = {"train__epochs": 20, "train__checkpoint_every_steps": 5, "train__dropout": 0.1}
     config = tiny_config(output=str(tmp_path / "resumed"), **changes)
     command = [sys.executable, "-c", _INTERRUPTED, config.model_dump_json()]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, "RAY_ADDRESS": ""})
-    checkpoints = tmp_path / "resumed" / "checkpoints"
+    # A checkpoint's folder is there before Ray Train has recorded it; only a recorded one is resumed from.
+    recorded = tmp_path / "resumed" / "checkpoints" / "checkpoint_manager_snapshot.json"
     deadline = time.monotonic() + 90
-    while not list(checkpoints.glob("checkpoint_*/state")) and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.05)
+    while not recorded.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode != 0 and "KeyboardInterrupt" in errors
@@ -211,6 +213,6 @@ def test_the_meter_estimates_the_time_left(monkeypatch: pytest.MonkeyPatch) -> N
     speeds = [meter.tick(0.5) for _ in range(12)]
     assert np.allclose(speeds, 8)
     assert lines == [
-        "train: step 10/12, loss 0.5000, 8.0 examples/s, 4 s left",
-        "train: step 12/12, loss 0.5000, 8.0 examples/s, 0 s left",
+        "  train: step 10/12, loss 0.5000, 8.0 examples/s, 4 s left",
+        "  train: step 12/12, loss 0.5000, 8.0 examples/s, 0 s left",
     ]
