@@ -161,6 +161,7 @@ class _Round:
         self._retriever_url: str | None = None
         self._llm_url: str | None = None
         self._served: str | None = None
+        self._evaluation = self._at("evaluations", "+".join(config.flywheel.arms))
 
     def play(self) -> Manifest:
         """Run every step; returns the manifest of the evaluation."""
@@ -168,11 +169,11 @@ class _Round:
         self._import_questions()
         base = self._release(Arm("base"))
         agent, seeds = (self.config.agent.mined,), self.config.rollout.train_seeds
-        self.trajectories = self._rollout("train", base, self.train_questions, agent, seeds)
+        self.trajectories = self._rollout("train", base, self.train_questions, agent, seeds, before=self._at("mined"))
         self._mine()
         runs = tuple(self._evaluate_arm(arm) for arm in arms(self.config))
-        place = ("evaluations", "+".join(self.config.flywheel.arms))
-        config = self._config(*place, questions__eval=self.eval_questions, evaluate__runs=runs, **self._llm())
+        changes = {"output": self._evaluation, "questions__eval": self.eval_questions, "evaluate__runs": runs}
+        config = self.config.replace(**changes, **self._llm())
         return self._step("evaluate", lambda: evaluate.run(config))
 
     def _import_corpus(self) -> Manifest:
@@ -205,15 +206,19 @@ class _Round:
         """Trajectories -> browses -> verdicts -> weighted pairs."""
         config = self._config("pairs", trajectories=self.trajectories, corpus=self.documents)
         self.mined = self._step("mine", lambda: mining.mine(config.replace(output=self._at("mined")))).uri
-        self.judged = self._step(
-            "judge", lambda: mining.judge(config.replace(output=self._at("judged"), **self._llm()), self.mined)
-        ).uri
+        judging = config.replace(output=self._at("judged"), **({} if artifacts.is_work(self._at("pairs")) else self._llm()))
+        self.judged = self._step("judge", lambda: mining.judge(judging, self.mined)).uri
         self.pairs = self._step("weigh", lambda: mining.weigh(config, self.trajectories, self.judged)).uri
 
     def _evaluate_arm(self, arm: Arm) -> Run:
         """Make the arm's release, promote it and let the agents answer the evaluation questions with it."""
         trajectories = self._rollout(
-            arm.release, self._release(arm), self.eval_questions, self.config.agent.names, self.config.rollout.seeds
+            arm.release,
+            self._release(arm),
+            self.eval_questions,
+            self.config.agent.names,
+            self.config.rollout.seeds,
+            before=self._evaluation,
         )
         return Run(arm=arm.name, trajectories=trajectories, training_seed=arm.training_seed)
 
@@ -266,14 +271,21 @@ class _Round:
         usable = sum(pair.relevant and pair.weight > 0 for pair in artifacts.read_rows(self.pairs, Pair, "pairs"))
         return min(usable, self.config.train.max_pairs or usable)
 
-    def _rollout(self, name: str, release: str, asked: str, agents: tuple[str, ...], seeds: tuple[int, ...]) -> str:
-        """URI of the trajectories of `agents` on the questions `asked`, with this release behind the retriever."""
+    def _rollout(
+        self, name: str, release: str, asked: str, agents: tuple[str, ...], seeds: tuple[int, ...], *, before: str
+    ) -> str:
+        """URI of the trajectories of `agents` on the questions `asked`, with this release behind the retriever.
+
+        A rerun asks runs again that an outage ended, unless the stage at `before` has begun to work with what is there.
+        """
         config = self._config("rollouts", name, questions__eval=asked, agent__names=agents, rollout__seeds=seeds)
 
-        return self._step(
-            f"rollout {name}",
-            lambda: rollout.run(config.replace(rollout__retriever_url=self._serve(release), **self._llm())),
-        ).uri
+        def roll_out() -> Manifest:
+            if artifacts.is_work(before):
+                return rollout.run(config)
+            return rollout.run(config.replace(rollout__retriever_url=self._serve(release), **self._llm()))
+
+        return self._step(f"rollout {name}", roll_out).uri
 
     def _serve(self, release: str) -> str:
         """The retriever's URL, serving this release: deployed on first use, promoted from then on."""

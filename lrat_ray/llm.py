@@ -7,18 +7,24 @@ or the simulated LLM of the quickstart, which differ in `base_url` alone.
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lrat_ray.config import LLM
+from lrat_ray.loopback import NO_PROXY
+from lrat_ray.text import without_lone_surrogates
 
 if TYPE_CHECKING:
     from openai import APIError
+    from openai.types import CompletionUsage
+    from openai.types.chat import ChatCompletionMessage
 
 _RETRIED_STATUS = frozenset({408, 409, 429})
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.5, 30.0
+_SHOWN_CHARACTERS = 200
 
 
 class LLMError(ValueError):
@@ -49,7 +55,7 @@ class ChatClient:
     """Asynchronous client of one endpoint; safe to share between the coroutines of one event loop."""
 
     def __init__(self, config: LLM, base_url: str):
-        from openai import AsyncOpenAI
+        from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
         self._config = config
         self._base_url = base_url
@@ -58,6 +64,7 @@ class ChatClient:
             api_key=os.environ.get(config.api_key_env) or "EMPTY",
             timeout=config.timeout_s,
             max_retries=0,  # `complete` retries: it must also count 409 and name the endpoint when it gives up
+            http_client=DefaultAsyncHttpxClient(mounts=NO_PROXY),
         )
 
     async def complete(
@@ -81,29 +88,45 @@ class ChatClient:
         request: dict[str, Any] = {"model": model, "messages": messages, **{k: v for k, v in options.items() if v is not None}}
         for attempt in range(self._config.max_retries + 1):
             try:
-                completion = await self._client.chat.completions.create(**request)
+                completion: Any = await self._client.chat.completions.create(**request)
+            except json.JSONDecodeError as error:
+                raise LLMError(self._not_an_answer(model, error.doc)) from error
             except APIError as error:
                 if not _is_transient(error) or attempt == self._config.max_retries:
                     raise LLMError(self._explain(model, error, attempt + 1)) from error
             else:
-                if not completion.choices:
-                    raise LLMError(f"LLM endpoint {self._base_url}, model {model}: answered without a choice: {completion}")
-                return _reply(completion)
+                if (message := _message(completion)) is None:
+                    raise LLMError(self._not_an_answer(model, completion))
+                return _reply(message, completion.usage)
             await asyncio.sleep(_wait_s(attempt))
         raise AssertionError("the loop returns or raises in its last turn")
 
     async def model_names(self) -> tuple[str, ...]:
-        """The models that the endpoint offers. Raises LLMError when it cannot be reached: a check to make before long work."""
+        """The models that the endpoint offers: a check to make before long work.
+
+        Raises LLMError when the endpoint cannot be reached, or answers with something else.
+        """
         from openai import APIError
 
+        asked = "(list of models)"
         try:
-            return tuple(model.id for model in (await self._client.models.list()).data)
+            # As text: the package's own reading of it fails with an AttributeError for a web page.
+            answer = (await self._client.models.with_raw_response.list()).http_response.text
         except APIError as error:
-            raise LLMError(self._explain("(list of models)", error, 1)) from error
+            raise LLMError(self._explain(asked, error, 1)) from error
+        try:
+            return tuple(str(model["id"]) for model in json.loads(answer)["data"])
+        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            raise LLMError(self._not_an_answer(asked, answer)) from error
 
     async def aclose(self) -> None:
         """Close the connections."""
         await self._client.close()
+
+    def _not_an_answer(self, model: str, found: object) -> str:
+        shown = repr(found)[:_SHOWN_CHARACTERS]
+        fix = "check that llm.base_url is that of an OpenAI-compatible endpoint and ends in /v1"
+        return f"LLM endpoint {self._base_url}, model {model}: answered with success, but not as a chat API: {shown}; {fix}"
 
     def _explain(self, model: str, error: APIError, attempts: int) -> str:
         status = getattr(error, "status_code", None)
@@ -135,19 +158,34 @@ def _wait_s(attempt: int) -> float:
     return random.uniform(0.5, 1.0) * min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2.0**attempt)
 
 
-def _reply(completion: Any) -> ChatReply:
-    message = completion.choices[0].message
+def _message(completion: object) -> ChatCompletionMessage | None:
+    """The message of a completion; None for what is none. The package does not check what it is sent against its types."""
+    from openai.types.chat import ChatCompletion, ChatCompletionMessage
+
+    if not isinstance(completion, ChatCompletion) or not isinstance(completion.choices, list) or not completion.choices:
+        return None
+    message = getattr(completion.choices[0], "message", None)
+    if not isinstance(message, ChatCompletionMessage) or not isinstance(message.content, str | None):
+        return None
+    return message
+
+
+def _reply(message: ChatCompletionMessage, usage: CompletionUsage | None) -> ChatReply:
     content, reasoning = _split_reasoning(message)
     calls = tuple(
-        ToolCall(call.id, call.function.name, call.function.arguments or "")
+        ToolCall(
+            without_lone_surrogates(call.id),
+            without_lone_surrogates(call.function.name),
+            without_lone_surrogates(call.function.arguments or ""),
+        )
         for call in message.tool_calls or ()
         if call.type == "function"
     )
-    usage = completion.usage
-    return ChatReply(content, reasoning, calls, usage.prompt_tokens if usage else 0, usage.completion_tokens if usage else 0)
+    prompt_tokens, completion_tokens = (usage.prompt_tokens, usage.completion_tokens) if usage else (0, 0)
+    return ChatReply(content, reasoning, calls, prompt_tokens, completion_tokens)
 
 
-def _split_reasoning(message: Any) -> tuple[str | None, str | None]:
+def _split_reasoning(message: ChatCompletionMessage) -> tuple[str | None, str | None]:
     """(content, reasoning) wherever the server put the reasoning: its own field, that field's old name, or `<think>` tags.
 
     A chat template may open `<think>` in the prompt, so that only the closing tag is in the answer.
@@ -157,4 +195,8 @@ def _split_reasoning(message: Any) -> tuple[str | None, str | None]:
     if not reasoning and content and "</think>" in content:
         thought, _, content = content.partition("</think>")
         reasoning = thought.partition("<think>")[2] if "<think>" in thought else thought
-    return (content or "").strip() or None, (reasoning or "").strip() or None
+    return _clean(content), _clean(reasoning)
+
+
+def _clean(text: str | None) -> str | None:
+    return without_lone_surrogates((text or "").strip()) or None

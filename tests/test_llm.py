@@ -27,10 +27,13 @@ class Endpoint:
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 endpoint.requests.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+                self.do_GET()
+
+            def do_GET(self) -> None:
                 status, body = endpoint.answers.pop(0) if len(endpoint.answers) > 1 else endpoint.answers[0]
-                data = json.dumps(body).encode()
+                data = body if isinstance(body, bytes) else json.dumps(body).encode()
                 self.send_response(status)
-                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Type", "text/html" if data.startswith(b"<") else "application/json")
                 self.send_header("Content-Length", str(len(data)))
                 self.end_headers()
                 self.wfile.write(data)
@@ -136,7 +139,55 @@ def test_nobody_there() -> None:
         ask("http://127.0.0.1:9/v1", max_retries=0)
 
 
-def test_answer_without_a_choice_is_an_error(endpoint: Endpoint) -> None:
-    endpoint.answers = [(200, {**completion(), "choices": []})]
-    with pytest.raises(LLMError, match="without a choice"):
+NOT_CHAT = [b"<html>Sign in</html>", b"{cut off", [], None, {"detail": "hello"}]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [*NOT_CHAT, {**completion(), "choices": []}, {**completion(), "choices": [{"message": "hi"}]}, completion(content=[1])],
+)
+def test_success_that_is_no_completion_is_an_error_that_shows_it(endpoint: Endpoint, answer: Any) -> None:
+    endpoint.answers = [(200, answer)]
+    with pytest.raises(LLMError, match="model m: answered with success, but not as a chat API: .*ends in /v1"):
         ask(endpoint.url)
+
+
+def models(url: str) -> tuple[str, ...]:
+    async def call() -> tuple[str, ...]:
+        client = ChatClient(LLM(), url)
+        try:
+            return await client.model_names()
+        finally:
+            await client.aclose()
+
+    return asyncio.run(call())
+
+
+def test_the_models_on_offer(endpoint: Endpoint) -> None:
+    endpoint.answers = [(200, {"object": "list", "data": [{"id": "a", "object": "model"}, {"id": "b"}]})]
+    assert models(endpoint.url) == ("a", "b")
+
+
+@pytest.mark.parametrize("answer", [*NOT_CHAT, {"data": ["a"]}])
+def test_a_list_of_models_that_is_none_is_an_error(endpoint: Endpoint, answer: Any) -> None:
+    endpoint.answers = [(200, answer)]
+    with pytest.raises(LLMError, match="list of models.: answered with success, but not as a chat API"):
+        models(endpoint.url)
+
+
+def test_half_characters_are_replaced(endpoint: Endpoint) -> None:
+    """Arrow and URLs refuse them, and would only do so when the whole run is over."""
+    call = {"id": "c\ud800", "type": "function", "function": {"name": "s\ud800", "arguments": "{\udc00"}}
+    endpoint.answers = [(200, completion(content="cut \ud83d", reasoning="whole \ud83d\ude00", tool_calls=[call]))]
+    reply = ask(endpoint.url)
+    assert (reply.content, reply.reasoning) == ("cut \ufffd", "whole \U0001f600")
+    assert reply.tool_calls == (ToolCall("c\ufffd", "s\ufffd", "{\ufffd"),)
+
+
+def test_an_endpoint_on_this_machine_is_reached_without_the_proxy(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    endpoint.answers = [(200, completion(content="ok"))]
+    assert ask(endpoint.url).content == "ok"

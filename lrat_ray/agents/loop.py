@@ -24,7 +24,7 @@ from lrat_ray.agents.tools import (
 )
 from lrat_ray.llm import ChatClient, ChatReply, LLMError, ToolCall
 from lrat_ray.retrieval.client import DocumentNotFound, RetrieverError, SearchClient
-from lrat_ray.schema import Step, Trajectory
+from lrat_ray.schema import Step, StepKind, Trajectory
 
 COMPLETED = "completed"
 MAX_STEPS = "max_steps"
@@ -32,6 +32,10 @@ NO_ANSWER = "no_answer"
 LLM_FAILED = "llm_failed"
 SEARCH_FAILED = "search_failed"
 RELEASE_CHANGED = "release_changed"
+OUTAGES = (LLM_FAILED, SEARCH_FAILED, RELEASE_CHANGED)
+"""Statuses of runs that a service ended: they say nothing of the agent or the retriever, and are asked again."""
+
+_KINDS: dict[str, StepKind] = {SEARCH: "search", GET_DOCUMENT: "browse"}
 
 
 class Asked(Protocol):
@@ -169,7 +173,9 @@ def _sound_arguments(arguments: str) -> str:
 
 async def _call_tool(run: _Run, call: ToolCall) -> Step:
     """One tool call as a step, its `output` being what the model is shown."""
-    step = Step(turn=run.turn, kind="other", call_id=call.call_id, tool_name=call.name, arguments=call.arguments)
+    # By its name alone: a search that cannot be run is a search, and a step, all the same.
+    kind = _KINDS.get(call.name, "other")
+    step = Step(turn=run.turn, kind=kind, call_id=call.call_id, tool_name=call.name, arguments=call.arguments)
     began = time.monotonic()
     try:
         if call.name == SEARCH:
@@ -191,12 +197,11 @@ async def _search(run: _Run, step: Step) -> Step:
     response = await run.search.search(queries[0], run.k)
     if run.release_id not in (None, response.release_id):
         error = f"the retriever switched from release {run.release_id} to {response.release_id} during this run"
-        run.steps.append(replace(step, kind="search", queries=queries, executed_query=queries[0], error=error))
+        run.steps.append(replace(step, queries=queries, executed_query=queries[0], error=error))
         raise _Ended(RELEASE_CHANGED)
     run.release_id = response.release_id
     return replace(
         step,
-        kind="search",
         queries=queries,
         executed_query=queries[0],
         results=response.results,
@@ -206,7 +211,7 @@ async def _search(run: _Run, step: Step) -> Step:
 
 async def _browse(run: _Run, step: Step) -> Step:
     docid = read_docid(step.arguments or "")
-    step = replace(step, kind="browse", docid=docid)
+    step = replace(step, docid=docid)
     try:
         document = await run.search.document(docid)
     except DocumentNotFound as error:

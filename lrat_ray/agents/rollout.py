@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,15 +14,17 @@ import pyarrow.parquet as pq
 import ray
 
 from lrat_ray import artifacts, cluster, questions
-from lrat_ray.agents.loop import run_agent
+from lrat_ray.agents.loop import OUTAGES, run_agent
 from lrat_ray.agents.tools import GET_DOCUMENT, SEARCH
 from lrat_ray.artifacts import Manifest, Work
 from lrat_ray.config import Config
 from lrat_ray.llm import ChatClient
 from lrat_ray.progress import Progress
 from lrat_ray.retrieval.client import SearchClient
-from lrat_ray.schema import Question, Trajectory
+from lrat_ray.schema import Question, Trajectory, from_table
 
+_log = logging.getLogger(__name__)
+_ASK_AGAIN = "See to the service, then run `lrat rollout` again as before: it asks those runs again"
 _POLL_S = 5.0
 _PARTS_PER_ACTOR = 2  # the next part fills the gaps while the last runs of a part finish
 
@@ -60,28 +63,34 @@ def parts(agents: Sequence[str], seeds: Sequence[int], count: int, questions_per
 def run(config: Config) -> Manifest:
     """Ask `questions.eval` (a questions artifact) of every agent with every rollout seed; writes a trajectories artifact.
 
-    An interrupted rollout continues at the first part that is missing. A run that fails is kept, with its status. Raises
-    RolloutError when the endpoint does not offer an agent or when trajectories come from more than one release, LLMError and
-    RetrieverError when a service cannot be reached at the start.
+    An interrupted rollout continues at the first part that is missing. A run that fails is kept, with its status. One that a
+    service ended (`OUTAGES`) is asked again when the rollout is run again, finished or not; a finished one is left as it is
+    where `rollout.retriever_url` is not set. Raises RolloutError when the endpoint does not offer an agent, when trajectories
+    come from more than one release or when services ended every run, LLMError and RetrieverError when a service cannot be
+    reached at the start.
     """
     output = config.require("output", "a rollout needs a directory to write trajectories to")
     source = config.require("questions.eval", "a rollout needs questions to ask")
     # Before the output is touched: a mistyped agent should not leave a directory that the right one cannot continue.
-    serving = (
-        asyncio.run(_check_services(config)) if config.force or not artifacts.is_artifact(output, "trajectories") else None
-    )
+    serving = asyncio.run(_check_services(config)) if _is_open(config, output) else None
     keys = ("agent.names", "agent.k", "agent.max_steps", "rollout.seeds", "rollout.questions_per_part")
     work = artifacts.begin(
         output, kind="trajectories", config=config.only(*keys), inputs={"questions.eval": source}, force=config.force
     )
-    if work.manifest:
+    if work.manifest and serving is None:
+        _warn(work.manifest.metrics, output)
         return work.manifest
     asked = questions.read(source)
     wanted = parts(config.agent.names, config.rollout.seeds, len(asked), config.rollout.questions_per_part)
-    if missing := [part for part in wanted if not work.has(part.name)]:
-        _check_release(work, [part for part in wanted if part not in missing], serving)
-        _roll_out(config, work, asked, missing)
+    if runs_left := {part: left for part in wanted if (left := _runs_left(work, part))}:
+        _check_release(work, [part for part in wanted if work.has(part.name)], serving)
+        _roll_out(config, work, asked, runs_left)
     summary = _summary(work, wanted)
+    if summary["trajectories"] and _outages(summary) == summary["trajectories"]:
+        raise RolloutError(f"{output}: a service ended every run; the first: {_first_error(work, wanted)}. {_ASK_AGAIN}")
+    _warn(summary, output)
+    if work.manifest and summary == work.manifest.metrics:
+        return work.manifest  # nothing was gained, so what was made from the artifact stays valid
     return work.finish(
         parts=[part.name for part in wanted],
         rows={"in": summary["trajectories"], "out": summary["trajectories"], "rejected": 0},
@@ -95,6 +104,30 @@ def run(config: Config) -> Manifest:
             "release_id": _check_release(work, wanted, None),
         },
     )
+
+
+def _is_open(config: Config, output: str) -> bool:
+    """Whether runs are to be asked: all or, of a finished rollout, those that a service ended."""
+    if config.force or not artifacts.is_artifact(output, "trajectories"):
+        return True
+    return config.rollout.retriever_url is not None and _outages(artifacts.read_manifest(output).metrics) > 0
+
+
+def _outages(summary: dict[str, Any]) -> int:
+    """Number of runs that a service ended."""
+    return sum(summary["by_status"].get(status, 0) for status in OUTAGES)
+
+
+def _warn(summary: dict[str, Any], output: str) -> None:
+    if count := _outages(summary):
+        _log.warning(
+            "%s: a service ended %d of %d runs, which would count as failures (%s). %s",
+            output,
+            count,
+            summary["trajectories"],
+            ", ".join(f"{status}: {summary['by_status'][status]}" for status in OUTAGES if status in summary["by_status"]),
+            _ASK_AGAIN,
+        )
 
 
 async def _check_services(config: Config) -> str:
@@ -120,14 +153,14 @@ def _clients(config: Config) -> tuple[SearchClient, ChatClient]:
     return SearchClient(retriever_url), ChatClient(config.llm, base_url)
 
 
-def _roll_out(config: Config, work: Work, asked: list[Question], missing: list[Part]) -> None:
-    """Run the missing parts on actors, and show how far they are."""
+def _roll_out(config: Config, work: Work, asked: list[Question], runs_left: dict[Part, int]) -> None:
+    """Run what is left of these parts on actors, and show how far they are."""
     cluster.connect(config.ray)
-    count = min(config.rollout.num_actors, len(missing))
+    count = min(config.rollout.num_actors, len(runs_left))
     new_actor = RolloutActor.remote  # type: ignore[attr-defined]  # the decorator makes it an ActorClass
     actors = [new_actor(config, work.uri, asked) for _ in range(count)]
-    waiting = iter(missing)
-    total, done = sum(part.stop - part.start for part in missing), 0
+    waiting = iter(runs_left)
+    total, done = sum(runs_left.values()), 0
     running: dict[Any, Any] = {}
     progress = Progress("rollout", total, "runs")
     try:
@@ -162,12 +195,23 @@ class RolloutActor:
         self._finished = 0
 
     async def run_part(self, part: Part) -> int:
-        """Write the trajectories of a part; returns how many. A part that is run again gives the same file."""
-        runs = [self._run(question, part) for question in self._asked[part.start : part.stop]]
-        trajectories = await asyncio.gather(*runs)
+        """Ask what is left of a part and write its trajectories; returns how many were asked.
+
+        A run that a service ends once more keeps its record, and a part that gained nothing its file.
+        """
         work = Work(self._output, "trajectories", {}, {})
-        await asyncio.to_thread(work.write_rows, part.name, trajectories, Trajectory)
-        return len(trajectories)
+        questions_asked = self._asked[part.start : part.stop]
+        kept: list[Trajectory | None] = [None] * len(questions_asked)
+        if work.has(part.name):
+            table = await asyncio.to_thread(artifacts.read_table, artifacts.join(self._output, part.name))
+            kept = list(from_table(table, Trajectory))
+        left = [i for i, run in enumerate(kept) if run is None or run.status in OUTAGES]
+        new = dict(zip(left, await asyncio.gather(*(self._run(questions_asked[i], part) for i in left)), strict=True))
+        gained = {i: run for i, run in new.items() if kept[i] is None or run.status not in OUTAGES}
+        if gained:
+            rows = [gained.get(i, run) for i, run in enumerate(kept)]
+            await asyncio.to_thread(work.write_rows, part.name, rows, Trajectory)
+        return len(new)
 
     async def finished_runs(self) -> int:
         return self._finished
@@ -188,8 +232,16 @@ class RolloutActor:
 
 
 def _check_release(work: Work, written: Sequence[Part], serving: str | None) -> str | None:
-    """The one release behind these parts (and the one being served). Raises RolloutError if there are several."""
-    found = {value for part in written for value in _column(work, part, "release_id") if value is not None}
+    """The one release behind these parts (and the one being served). Raises RolloutError if there are several.
+
+    Runs that a service ended do not count: they are to be replaced.
+    """
+    found = {
+        release
+        for part in written
+        for release, status in zip(_column(work, part, "release_id"), _column(work, part, "status"), strict=True)
+        if release is not None and status not in OUTAGES
+    }
     releases = found | ({serving} if serving is not None else set())
     if len(releases) > 1:
         raise RolloutError(
@@ -197,6 +249,18 @@ def _check_release(work: Work, written: Sequence[Part], serving: str | None) -> 
             "them. Serve the release that the rollout began with, or start over with --force"
         )
     return next(iter(releases), None)
+
+
+def _runs_left(work: Work, part: Part) -> int:
+    """How many runs of a part are to be asked."""
+    if not work.has(part.name):
+        return part.stop - part.start
+    return sum(status in OUTAGES for status in _column(work, part, "status"))
+
+
+def _first_error(work: Work, written: Sequence[Part]) -> str:
+    errors = (steps[-1]["error"] for part in written for steps in _column(work, part, "steps.list.element.error"))
+    return str(next(errors))
 
 
 def _summary(work: Work, written: Sequence[Part]) -> dict[str, Any]:

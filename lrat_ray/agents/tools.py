@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from lrat_ray.schema import Document, SearchResult
+from lrat_ray.text import without_lone_surrogates
 
 SEARCH, GET_DOCUMENT = "search", "get_document"
 
@@ -71,7 +72,7 @@ def _read_arguments(arguments: str) -> dict[str, Any]:
         raise ToolCallError(f"the arguments are not JSON ({error}): {arguments[:200]}") from error
     if not isinstance(value, dict):
         raise ToolCallError(f"the arguments must be a JSON object, not {arguments[:200]}")
-    return value
+    return without_lone_surrogates(value)  # JSON can escape what the text itself may not hold
 
 
 def format_results(results: Sequence[SearchResult]) -> str:

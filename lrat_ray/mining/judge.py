@@ -69,7 +69,8 @@ async def endpoint_verdicts(client: ChatClient, model: str, reasonings: Iterable
     async def judge(reasoning: str) -> Verdict:
         async with slots:
             try:
-                reply = await client.complete(model=model, messages=judge_messages(reasoning), seed=_SEED)
+                messages = judge_messages(reasoning)
+                reply = await client.complete(model=model, messages=messages, seed=_SEED, temperature=0.0)
                 return parse_verdict(reply.content)
             except (LLMError, VerdictError) as error:
                 return str(error)

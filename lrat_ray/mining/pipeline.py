@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 import functools
 import itertools
+import logging
+import posixpath
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -18,6 +20,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from fsspec.core import url_to_fs
 
 from lrat_ray import artifacts
 from lrat_ray.artifacts import ArtifactError, Manifest, Work
@@ -36,6 +39,7 @@ from lrat_ray.progress import Progress
 from lrat_ray.schema import Browse, Pair, Rejected, Trajectory, from_table
 from lrat_ray.trajectories import source
 
+_log = logging.getLogger(__name__)
 _NEEDS_TRAJECTORIES = "mining reads run files or an artifact of `lrat rollout`"
 _UNWEIGHTED = "unweighted"
 _JUDGE_CPUS = 0.5  # a judging task mostly waits for the endpoint
@@ -47,16 +51,19 @@ Row = dict[str, Any]
 def run(config: Config) -> Manifest:
     """Trajectories -> pairs artifact at `config.output`; the stages between lie inside it, at `mined` and `judged`.
 
-    Raises ConfigError for a setting that is missing, ArtifactError for a source without trajectories.
+    Raises ConfigError for a setting that is missing or a judge that is not offered, LLMError when the judge's endpoint cannot
+    be reached, ArtifactError for a source without trajectories.
     """
     output = config.require("output", "mining writes its pairs there")
     trajectories = config.require("trajectories", _NEEDS_TRAJECTORIES)
-    _judge_endpoint(config)
+    mined_at, judged_at = artifacts.join(output, "mined"), artifacts.join(output, "judged")
+    _judge_endpoint(config, judged_at)
     if config.force:
-        artifacts.remove(output)
+        for begun in filter(artifacts.is_work, (output, mined_at, judged_at)):
+            artifacts.start_over(begun, {"trajectories": trajectories, "corpus": config.corpus})
     config = config.replace(force=False)
-    mined = mine(config.replace(output=artifacts.join(output, "mined")))
-    judged = judge(config.replace(output=artifacts.join(output, "judged")), mined.uri)
+    mined = mine(config.replace(output=mined_at))
+    judged = judge(config.replace(output=judged_at), mined.uri)
     return weigh(config, trajectories, judged.uri)
 
 
@@ -90,15 +97,18 @@ def mine(config: Config) -> Manifest:
 def judge(config: Config, browses: str) -> Manifest:
     """A browses artifact -> the same rows with the verdicts of `config.judge.backend`, at `config.output`.
 
-    No row is lost: a browse whose judgement failed has judge_status "failed". Raises ConfigError when the openai backend has
-    no llm.base_url.
+    No row is lost: a browse whose judgement failed has judge_status "failed", and a rerun asks for those again, finished or not
+    (where `llm.base_url` is set). With the openai backend raises, before any work, ConfigError when llm.base_url is not set or
+    its endpoint does not offer judge.model, LLMError when it cannot be reached.
     """
     output = config.require("output", "the judged browses are written there")
     keys = ("judge.backend", "judge.pattern", "judge.model")
+    # Before the output is touched: a mistyped model should not leave a directory that the right one cannot continue.
+    endpoint = _judge_endpoint(config, output)
     work = artifacts.begin(output, kind="browses", config=config.only(*keys), inputs={"browses": browses}, force=config.force)
-    if work.manifest:
+    if work.manifest and endpoint is None:
+        _warn_of_failures(work.manifest.metrics, output)
         return work.manifest
-    endpoint = _judge_endpoint(config)
     mined = artifacts.read_manifest(browses, "browses")
     parts: list[Row] = [{"part": part, "browses": uri} for part, uri in zip(mined.parts, mined.part_uris(), strict=True)]
     judge_part = functools.partial(_judge_part, work=work, judge=config.judge, llm=config.llm, endpoint=endpoint)
@@ -107,19 +117,26 @@ def judge(config: Config, browses: str) -> Manifest:
     else:
         reports = _each_part(config.ray, "judged", parts, judge_part, max_tasks=config.judge.num_tasks, num_cpus=_JUDGE_CPUS)
     chosen = {"backend": config.judge.backend, "model": config.judge.model if endpoint else None}
-    return _finish(work, parts, _total(reports), {**mined.protocol, "judge": chosen})
+    account = _total(reports)
+    _warn_of_failures(account.metrics(), output)
+    if work.manifest and account.metrics() == work.manifest.metrics:
+        return work.manifest  # nothing was gained, so what was made from the artifact stays valid
+    return _finish(work, parts, account, {**mined.protocol, "judge": chosen})
 
 
 def weigh(config: Config, trajectories: str, browses: str) -> Manifest:
     """Trajectories and their browses -> pairs artifact at `config.output`: negatives and relevance intensity, no LLM call.
 
     browses: judged, or straight from `mine` (then every browse counts as relevant). Rows in are those of `mine`. With
-    `config.corpus`, a pair whose positive is not in it is rejected, and unknown negatives are dropped and counted. Raises
-    ArtifactError when the browses were not mined from these trajectories.
+    `config.corpus`, a pair whose positive is not in it is rejected, and unknown negatives are dropped and counted. Pairs from
+    before failed browses were judged again are made anew. Raises ArtifactError when the browses were not mined from these
+    trajectories.
     """
     output = config.require("output", "the pairs are written there")
     inputs = {"trajectories": trajectories, "browses": browses, "corpus": config.corpus}
-    work = artifacts.begin(output, kind="pairs", config=config.only("mining"), inputs=inputs, force=config.force)
+    recorded = config.only("mining")
+    _drop_outdated_pairs(output, recorded, inputs)
+    work = artifacts.begin(output, kind="pairs", config=recorded, inputs=inputs, force=config.force)
     if work.manifest:
         return work.manifest
     mined = artifacts.read_manifest(browses, "browses")
@@ -146,11 +163,70 @@ def weigh(config: Config, trajectories: str, browses: str) -> Manifest:
     return _finish(work, parts, account, protocol, constants)
 
 
-def _judge_endpoint(config: Config) -> str | None:
-    """URL of the judge's endpoint; None for the backends that need none."""
+def _judge_endpoint(config: Config, judged: str) -> str | None:
+    """URL of the judge's endpoint, which answers and offers the judge; None when there is nothing to ask it for `judged`.
+
+    Nothing is asked by the other backends, for an artifact that is finished without a failure, and for one with failures where
+    no endpoint is set.
+    """
     if config.judge.backend != "openai":
         return None
-    return config.require("llm.base_url", "judge.backend=openai asks an OpenAI-compatible endpoint")
+    if not config.force and artifacts.is_artifact(judged, "browses"):
+        failed = artifacts.read_manifest(judged).metrics.get("failed", 0)
+        if not failed or config.llm.base_url is None:
+            return None
+    endpoint = config.require("llm.base_url", "judge.backend=openai asks an OpenAI-compatible endpoint")
+    offered = asyncio.run(_offered(endpoint, config.llm))
+    if config.judge.model not in offered:
+        raise ConfigError(
+            f"judge.model: the LLM endpoint {endpoint} does not offer {config.judge.model}; it offers "
+            f"{', '.join(offered) or 'nothing'}"
+        )
+    return endpoint
+
+
+async def _offered(endpoint: str, llm: LLM) -> tuple[str, ...]:
+    client = ChatClient(llm, endpoint)
+    try:
+        return await client.model_names()
+    finally:
+        await client.aclose()
+
+
+def _warn_of_failures(metrics: Row, judged: str) -> None:
+    if failed := metrics.get("failed", 0):
+        total = sum(metrics[name] for name in ("relevant", "irrelevant", "failed", "unjudged"))
+        _log.warning(
+            "%s: the judge failed on %d of %d browses, which give no pairs (column judge_error says why). "
+            "The same command with llm.base_url set asks for them again",
+            judged,
+            failed,
+            total,
+        )
+
+
+def _drop_outdated_pairs(output: str, config: Row, inputs: dict[str, str | None]) -> None:
+    """Remove pairs weighed, with the same settings, before failed browses were judged again.
+
+    They cost no LLM call. Stages that lie inside `output` stay, so that --force, which would remove them, is not needed.
+    """
+    records = [artifacts.join(output, name) for name in (artifacts.MANIFEST, artifacts._STARTED)]
+    now = {name: artifacts.fingerprint(name, uri) for name, uri in inputs.items() if uri}
+    outdated = False
+    for record in map(artifacts.read_json, filter(artifacts.exists, records)):
+        used = record["inputs"]
+        changed = {name for name in {**used, **now} if used.get(name) != now.get(name)}
+        is_ours = record["kind"] == "pairs" and record["config"] == config
+        outdated |= is_ours and changed == {"browses"} and used["browses"]["uri"] == now["browses"]["uri"]
+    if not outdated:
+        return
+    fs, path = url_to_fs(output)
+    for entry in fs.ls(path, detail=True):
+        name = posixpath.basename(entry["name"])
+        if name in ("rejected", _UNWEIGHTED) or name.endswith(".parquet"):
+            fs.rm(entry["name"], recursive=True)
+    for record in records:  # last: parts without a record would be taken for those of the new browses
+        artifacts.remove(record)
 
 
 def _chunks(config: Config, trajectories: str) -> list[list[str]]:
@@ -232,17 +308,24 @@ def _mine_part(row: Row, *, work: Work, root: str, mining: Mining, tokenizer: st
 
 
 def _judge_part(row: Row, *, work: Work, judge: Judge, llm: LLM, endpoint: str | None) -> Row:
-    """Verdicts on the browses of one part."""
+    """Verdicts on the browses of one part: on all or, where it was judged before, on those whose judgement failed."""
     part = row["part"]
-    if not work.has(part):
-        browses = list(from_table(artifacts.read_table(row["browses"]), Browse))
-        reasonings = [browse.reasoning for browse in browses if can_be_judged(browse)]
+    is_judged = work.has(part)
+    if not is_judged or (endpoint is not None and read_account(work, part).counts["failed"]):
+        browses = list(
+            from_table(artifacts.read_table(artifacts.join(work.uri, part) if is_judged else row["browses"]), Browse)
+        )
+        asked = [not is_judged or browse.judge_status == "failed" for browse in browses]
+        reasonings = [browse.reasoning for browse in itertools.compress(browses, asked) if can_be_judged(browse)]
         verdicts: dict[str, Verdict] = {}
         if endpoint is not None:
             verdicts = asyncio.run(_ask(endpoint, reasonings, judge, llm))
         elif judge.backend == "rule":
             verdicts = {reasoning: rule_verdict(reasoning, judge.pattern) for reasoning in reasonings}
-        rows = [with_verdict(browse, verdicts.get(browse.reasoning)) for browse in browses]
+        rows = [
+            with_verdict(browse, verdicts.get(browse.reasoning)) if ask else browse
+            for browse, ask in zip(browses, asked, strict=True)
+        ]
         counts = _verdict_counts(rows)
         write_part(work, part, rows, Browse, rows_in=len(browses), rejected=[], counts=counts)
     return {"account": read_account(work, part).to_json()}

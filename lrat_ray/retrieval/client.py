@@ -12,11 +12,13 @@ from urllib.parse import quote
 import httpx
 
 from lrat_ray import artifacts
+from lrat_ray.loopback import NO_PROXY
 from lrat_ray.schema import Document, SearchResult, from_dict
 
 _RETRY_STATUS = (502, 503, 504)
 _ATTEMPTS = 6
-_FIRST_WAIT_S = 0.1
+_PATIENT_ATTEMPTS = 10  # 18 s of waits: a replica that died is back by then
+_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.1, 4.0
 _TIMEOUT_S = 60.0
 _PROMOTE_TIMEOUT_S = 1800.0  # a large release takes minutes to load
 
@@ -40,14 +42,13 @@ class SearchResponse:
 class SearchClient:
     """An async client of one retriever; use it within one event loop, as `async with SearchClient(url) as client`.
 
-    Connection errors and 502, 503 and 504 are retried 5 times, after .1, .2, .4, .8 and 1.6 s: every request may be repeated.
+    Connection errors and 502, 503 and 504 are retried, as every request may be repeated: 5 times, after .1, .2, .4, .8 and
+    1.6 s, and for a search or a document 4 times more, after 3.2, 4, 4 and 4 s, so that a rollout outlives a replica's restart.
     """
 
     def __init__(self, base_url: str):
         self.base_url = base_url.rstrip("/")
-        # A proxy that the environment names is for other machines.
-        local = {"all://127.0.0.1": None, "all://localhost": None}
-        self._http = httpx.AsyncClient(timeout=_TIMEOUT_S, limits=httpx.Limits(max_connections=None), mounts=local)
+        self._http = httpx.AsyncClient(timeout=_TIMEOUT_S, limits=httpx.Limits(max_connections=None), mounts=NO_PROXY)
 
     async def __aenter__(self) -> SearchClient:
         return self
@@ -59,12 +60,12 @@ class SearchClient:
 
     async def search(self, query: str, k: int) -> SearchResponse:
         """The k best documents. Raises RetrieverError when there is no answer, which is not the same as no results."""
-        body = await self._call("POST", "/search", {"query": query, "k": k})
+        body = await self._call("POST", "/search", {"query": query, "k": k}, attempts=_PATIENT_ATTEMPTS)
         return SearchResponse(body["release_id"], [from_dict(result, SearchResult) for result in body["results"]])
 
     async def document(self, docid: str) -> Document:
         """A document in full. Raises DocumentNotFound for a docid that the corpus does not hold."""
-        return from_dict(await self._call("GET", f"/documents/{quote(docid)}"), Document)
+        return from_dict(await self._call("GET", f"/documents/{quote(docid)}", attempts=_PATIENT_ATTEMPTS), Document)
 
     async def promote(self, release: str) -> str:
         """Switch the service to another release; returns its release_id. Raises RetrieverError if it was refused."""
@@ -80,23 +81,30 @@ class SearchClient:
         await self._http.aclose()
 
     async def _call(
-        self, method: str, path: str, body: dict[str, Any] | None = None, *, timeout_s: float = _TIMEOUT_S
+        self,
+        method: str,
+        path: str,
+        body: dict[str, Any] | None = None,
+        *,
+        timeout_s: float = _TIMEOUT_S,
+        attempts: int = _ATTEMPTS,
     ) -> dict[str, Any]:
         url = self.base_url + path
         content = None if body is None else json.dumps(body).encode()
+        headers = None if body is None else {"Content-Type": "application/json"}
         failure = ""
-        for attempt in range(_ATTEMPTS):
+        for attempt in range(attempts):
             if attempt:
-                await asyncio.sleep(_FIRST_WAIT_S * 2 ** (attempt - 1))
+                await asyncio.sleep(min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2 ** (attempt - 1)))
             try:
-                response = await self._http.request(method, url, content=content, timeout=timeout_s)
+                response = await self._http.request(method, url, content=content, headers=headers, timeout=timeout_s)
             except httpx.TransportError as error:
                 failure = f"{type(error).__name__}: {error}"
                 continue
             if response.status_code not in _RETRY_STATUS:
                 return _answer(method, url, response)
             failure = f"HTTP {response.status_code}"
-        raise RetrieverError(f"{method} {url} failed {_ATTEMPTS} times, last with {failure}. Is the retriever running?")
+        raise RetrieverError(f"{method} {url} failed {attempts} times, last with {failure}. Is the retriever running?")
 
 
 def promote(base_url: str, release: str) -> str:

@@ -11,18 +11,23 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
+from urllib.parse import urlsplit
 
 import pydantic
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from ray import serve
 from starlette.applications import Starlette
+from starlette.datastructures import Headers
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from lrat_ray import artifacts, cluster
 from lrat_ray.config import Config, Serve
 from lrat_ray.documents import snippet
+from lrat_ray.loopback import is_loopback
 from lrat_ray.retrieval.release import Hit, Release, check
 
 _MAX_BATCH = 32
@@ -76,6 +81,22 @@ class BadRequest(ValueError):
         self.status = status
 
 
+class _LoopbackHost:
+    """Refuses what was sent to another host than this machine's own: a web page can point a name of its own at 127.0.0.1."""
+
+    def __init__(self, app: ASGIApp):
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        host = Headers(scope=scope).get("host", "") if scope["type"] == "http" else "localhost"
+        if _names_loopback(host):
+            await self._app(scope, receive, send)
+        else:
+            fix = "call it at 127.0.0.1 or localhost, or serve on another address (config key serve.host)"
+            refusal = _json({"error": f"this service answers on its own machine only, not as {host!r}; {fix}"}, 421)
+            await refusal(scope, receive, send)
+
+
 @dataclass(frozen=True)
 class _Asked:
     """The queries of one request, all answered by one release."""
@@ -111,7 +132,8 @@ class Retriever:
             Route("/health", self.health),
             Route("/promote", self.promote, methods=["POST"]),
         ]
-        return Starlette(routes=routes, exception_handlers={BadRequest: _explain})
+        guards = [Middleware(_LoopbackHost)] if is_loopback(self._config.host) else []
+        return Starlette(routes=routes, middleware=guards, exception_handlers={BadRequest: _explain})
 
     async def search(self, request: Request) -> Response:
         """POST /search: the k best documents of a query, or a list of such lists for `queries`."""
@@ -141,7 +163,13 @@ class Retriever:
         return _json({"status": "ok", **body, "documents": len(release.documents)})
 
     async def promote(self, request: Request) -> Response:
-        """POST /promote: load another release beside the present one, then switch; requests under way finish on the old one."""
+        """POST /promote: load another release beside the present one, then switch; requests under way finish on the old one.
+
+        The body must be declared as JSON: a page of another site cannot send that, as its browser asks first and gets no leave.
+        """
+        content_type = request.headers.get("content-type", "")
+        if content_type.partition(";")[0].strip().lower() != "application/json":
+            raise BadRequest(f"send the header Content-Type: application/json (got {content_type!r})", 415)
         uri = _parse(PromoteRequest, await request.body()).release
         loop = asyncio.get_running_loop()
         try:
@@ -210,6 +238,13 @@ def _search_batch(release: Release, batch: Sequence[_Asked]) -> list[list[list[H
         for i in members:
             found[i] = [next(hits) for _ in batch[i].queries]
     return found
+
+
+def _names_loopback(host_header: str) -> bool:
+    try:
+        return is_loopback(urlsplit(f"//{host_header}").hostname or "")
+    except ValueError:  # brackets without an address
+        return False
 
 
 def _absolute(uri: str) -> str:

@@ -16,6 +16,7 @@ from fsspec.core import url_to_fs
 from lrat_ray import artifacts
 from lrat_ray.artifacts import ArtifactError
 from lrat_ray.schema import Rejected, Trajectory, from_table
+from lrat_ray.text import without_lone_surrogates
 from lrat_ray.trajectories.run_files import RunFileError, parse_run_file
 
 _PARQUET = ".parquet"
@@ -77,13 +78,7 @@ def _load(file: str) -> Any:
     except json.JSONDecodeError as error:
         end = "; the file breaks off" if error.pos >= len(error.doc.rstrip()) else ""
         raise RunFileError(f"line {error.lineno} column {error.colno}", f"not JSON ({error.msg}{end})") from error
-    return _without_lone_surrogates(data) if b"\\ud" in raw.lower() else data
-
-
-def _without_lone_surrogates(data: Any) -> Any:
-    """JSON can escape half a character where a tool cut a text; Arrow cannot store it, so it becomes U+FFFD."""
-    text = json.dumps(data, ensure_ascii=False)
-    return json.loads(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
+    return without_lone_surrogates(data) if b"\\ud" in raw.lower() else data
 
 
 def _trajectory_id(file: str, root: str) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from tests.quickstart.questions import FILM_TEXT, PERSON_TEXT
@@ -63,19 +63,27 @@ def retriever(searches: list[str], releases: list[str] | None = None) -> Starlet
             return JSONResponse({"error": f"no document {docid!r}"}, status_code=404)
         return JSONResponse({"release_id": names[0], **DOCUMENTS[docid]})
 
-    return Starlette(routes=[Route("/search", search, methods=["POST"]), Route("/documents/{docid}", document)])
+    async def health(request: Request) -> JSONResponse:
+        return JSONResponse({"status": "ok", "release_id": names[0]})
+
+    routes = [Route("/search", search, methods=["POST"]), Route("/documents/{docid}", document), Route("/health", health)]
+    return Starlette(routes=routes)
 
 
 def llm(reply: Reply, requests: list[dict[str, Any]]) -> Starlette:
     """A chat-completions endpoint that answers with `reply` and keeps the requests."""
 
-    async def complete(request: Request) -> JSONResponse:
+    async def complete(request: Request) -> Response:
         body = await request.json()
         requests.append(json.loads(json.dumps(body)))
         answer = reply(body)
-        return JSONResponse(answer, status_code=400 if "error" in answer else 200)
+        # Not JSONResponse: it cannot send half a character, which JSON can escape.
+        return Response(json.dumps(answer), 400 if "error" in answer else 200, media_type="application/json")
 
-    return Starlette(routes=[Route("/v1/chat/completions", complete, methods=["POST"])])
+    async def models(request: Request) -> JSONResponse:
+        return JSONResponse({"object": "list", "data": [{"id": "m", "object": "model"}]})
+
+    return Starlette(routes=[Route("/v1/chat/completions", complete, methods=["POST"]), Route("/v1/models", models)])
 
 
 def script(*turns: dict[str, Any]) -> Reply:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from lrat_ray import artifacts
 from lrat_ray.agents.loop import run_agent
 from lrat_ray.config import LLM
 from lrat_ray.llm import ChatClient
@@ -75,22 +77,23 @@ def test_the_agent_is_not_given_answer_or_evidence() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "error"),
+    ("wrong", "kind", "error"),
     [
-        (call("search", "{query"), "not JSON"),
-        (call("search", {"q": "x"}), 'needs a text as "query"'),
-        (call("get_document", {}), 'needs a "docid"'),
-        (call("click", {"id": 1}), "there is no tool 'click'"),
-        (call("get_document", {"docid": "99"}), "99"),
+        (call("search", "{query"), "search", "not JSON"),
+        (call("search", {"q": "x"}), "search", 'needs a text as "query"'),
+        (call("get_document", {}), "browse", 'needs a "docid"'),
+        (call("get_document", "null"), "browse", "must be a JSON object"),
+        (call("click", {"id": 1}), "other", "there is no tool 'click'"),
+        (call("get_document", {"docid": "99"}), "browse", "99"),
     ],
 )
-def test_a_call_that_cannot_be_run_is_answered_to_the_model(wrong: dict[str, Any], error: str) -> None:
+def test_a_call_that_cannot_be_run_is_answered_to_the_model(wrong: dict[str, Any], kind: str, error: str) -> None:
     requests: list[dict[str, Any]] = []
     run = roll_out(script({"tool_calls": [wrong]}, ANSWER), requests=requests)
     assert run.status == "completed"
     assert run.steps[0].error is not None and error in run.steps[0].error
     assert requests[1]["messages"][-1]["content"].startswith("Error: ")
-    assert run.steps[0].kind == ("browse" if "99" in error else "other")
+    assert run.steps[0].kind == kind  # so that a malformed search counts as the step that it cost
 
 
 def test_broken_arguments_are_not_sent_back_as_they_are() -> None:
@@ -99,6 +102,17 @@ def test_broken_arguments_are_not_sent_back_as_they_are() -> None:
     run = roll_out(script({"tool_calls": [call("search", "{query")]}, ANSWER), requests=requests)
     assert requests[1]["messages"][2]["tool_calls"][0]["function"]["arguments"] == "{}"
     assert run.steps[0].arguments == "{query"
+
+
+def test_half_a_character_is_searched_for_and_written(tmp_path: Path) -> None:
+    """It could be neither put into a URL nor into Parquet, and cost the whole part."""
+    searches: list[str] = []
+    calls = [call("search", '{"query": "a \\ud83d"}', "1"), call("get_document", '{"docid": "\\ud83d"}', "2")]
+    reply = script({"reasoning": "cut \ud83d", "tool_calls": calls}, {"content": "cut \ud83d"})
+    run = roll_out(reply, searches=searches)
+    assert (run.status, run.final_answer, searches) == ("completed", "cut \ufffd", ["a \ufffd"])
+    work = artifacts.begin(str(tmp_path / "out"), kind="trajectories", config={}, inputs={})
+    work.write_rows("part-00000.parquet", [run], Trajectory)
 
 
 def test_only_the_first_of_several_queries_is_run() -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,6 +20,7 @@ from lrat_ray.quickstart import llm_service, world
 from lrat_ray.retrieval import index, service
 from lrat_ray.retrieval.client import RetrieverError
 from lrat_ray.schema import Trajectory
+from tests.agents.servers import llm, retriever, script, serving
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +119,80 @@ def test_services_are_checked_before_anything_runs(config: Config, tmp_path: Pat
         rollout.run(here.replace(rollout__retriever_url="http://127.0.0.1:9"))
     with pytest.raises(RolloutError, match="does not offer gpt-9; it offers simulated-V"):
         rollout.run(here.replace(agent__names=("gpt-9",)))
+
+
+class Flaky:
+    """An LLM that answers at once, but not while its `down` holds a word of the question."""
+
+    def __init__(self) -> None:
+        self.down: tuple[str, ...] = ()
+        self.requests: list[dict[str, Any]] = []
+
+    def __call__(self, body: dict[str, Any]) -> dict[str, Any]:
+        is_down = any(word in body["messages"][1]["content"] for word in self.down)
+        return script({"error": {"message": "out of order"}} if is_down else {"content": "Hallmere"})(body)
+
+
+@pytest.fixture
+def outage(ray_local: None, tmp_path: Path) -> Iterator[tuple[Config, Flaky]]:
+    """Six questions in parts of two, and an LLM that may be down for some of them."""
+    flaky = Flaky()
+    path = tmp_path / "questions.jsonl"
+    path.write_text(
+        "".join(json.dumps({"query_id": f"q{i}", "question": f"number {i}?", "answer": "x"}) + "\n" for i in range(6))
+    )
+    asked = questions.build(str(path), str(tmp_path / "questions")).uri
+    with serving(llm(flaky, flaky.requests)) as llm_url, serving(retriever([])) as retriever_url:
+        yield (
+            Config().replace(
+                questions__eval=asked,
+                output=str(tmp_path / "rollout"),
+                agent__names=("m",),
+                rollout__questions_per_part=2,
+                rollout__retriever_url=retriever_url,
+                llm__base_url=f"{llm_url}/v1",
+                llm__max_retries=0,
+            ),
+            flaky,
+        )
+
+
+def test_runs_that_an_outage_ended_are_asked_again(outage: tuple[Config, Flaky], caplog: pytest.LogCaptureFixture) -> None:
+    """They would count as failures of the retriever that happened to be under test."""
+    config, flaky = outage
+    flaky.down = ("number 2", "number 5")
+    first = rollout.run(config)
+    assert first.metrics["by_status"] == {"completed": 4, "llm_failed": 2}
+    assert "a service ended 2 of 6 runs" in caplog.text and "it asks those runs again" in caplog.text
+    written = [Path(uri).stat().st_mtime_ns for uri in first.part_uris()]
+
+    assert rollout.run(config) == first  # they failed again: nothing is rewritten
+    assert rollout.run(config.replace(rollout__retriever_url=None)) == first  # nowhere to ask
+    assert [Path(uri).stat().st_mtime_ns for uri in first.part_uris()] == written
+
+    flaky.down = ("number 5",)
+    flaky.requests.clear()
+    second = rollout.run(config)
+    assert second.metrics["by_status"] == {"completed": 5, "llm_failed": 1}
+    assert len(flaky.requests) == 2  # those two alone
+    assert [Path(uri).stat().st_mtime_ns == at for uri, at in zip(second.part_uris(), written, strict=True)] == [
+        True,
+        False,
+        True,
+    ]
+    flaky.down = ()
+    assert rollout.run(config).metrics["by_status"] == {"completed": 6}
+    assert [row.query_id for row in trajectories(second.uri)] == [f"q{i}" for i in range(6)]
+
+
+def test_a_rollout_that_is_one_outage_is_no_artifact(outage: tuple[Config, Flaky]) -> None:
+    config, flaky = outage
+    flaky.down = ("number",)
+    with pytest.raises(RolloutError, match="a service ended every run; the first: .*out of order.*asks those runs again"):
+        rollout.run(config)
+    assert not artifacts.is_artifact(str(config.output), "trajectories")
+    flaky.down = ()
+    assert rollout.run(config).metrics["by_status"] == {"completed": 6}
 
 
 def test_the_simulated_llm_refuses_what_it_does_not_know(config: Config) -> None:

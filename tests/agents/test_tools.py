@@ -25,6 +25,11 @@ def test_queries(arguments: str, queries: list[str]) -> None:
     assert read_queries(arguments) == queries
 
 
+def test_half_characters_that_json_escapes_are_replaced() -> None:
+    assert read_queries('{"query": ["a \\ud800"]}') == ["a \ufffd"]
+    assert read_docid('{"docid": "\\udc00"}') == "\ufffd"
+
+
 @pytest.mark.parametrize("arguments", ["", "query", "[]", '{"query": 3}', '{"query": []}', '{"q": "a"}', '{"query": " "}'])
 def test_no_query(arguments: str) -> None:
     with pytest.raises(ToolCallError):

@@ -64,7 +64,8 @@ class FakeClient:
         self.asked: list[str] = []
         self.at_once = self.most_at_once = 0
 
-    async def complete(self, *, model: str, messages: list[dict[str, Any]], seed: int) -> ChatReply:
+    async def complete(self, *, model: str, messages: list[dict[str, Any]], seed: int, temperature: float) -> ChatReply:
+        assert temperature == 0.0
         reasoning = messages[-1]["content"]
         self.asked.append(reasoning)
         self.at_once += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import signal
@@ -22,6 +23,7 @@ import pytest
 from lrat_ray import artifacts
 from lrat_ray.artifacts import ArtifactError, Manifest
 from lrat_ray.config import Config, ConfigError
+from lrat_ray.llm import LLMError
 from lrat_ray.mining import pipeline
 from lrat_ray.mining.intensity import Intensity
 from lrat_ray.schema import Browse, Pair, Trajectory
@@ -196,13 +198,14 @@ def test_weights_can_be_switched_off(lrat_trajectories: Path, tmp_path: Path) ->
 
 
 class JudgeEndpoint(ThreadingHTTPServer):
-    """An OpenAI-compatible endpoint: dismisses what says "search again", rambles after "Great", keeps what it is asked."""
+    """An OpenAI-compatible endpoint: dismisses what says "search again", rambles where `rambles` is, keeps what it is asked."""
 
     daemon_threads = True
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Chat)
         self.asked: list[str] = []
+        self.rambles: re.Pattern[str] | None = re.compile("^Great")
         self.wait_s = 0.0
         self.url = f"http://127.0.0.1:{self.server_port}/v1"
 
@@ -215,9 +218,16 @@ class _Chat(BaseHTTPRequestHandler):
         self.server.asked.append(reasoning)
         time.sleep(self.server.wait_s)
         word = "NOT_RELEVANT" if "search again" in reasoning else "RELEVANT"
-        content = "no idea" if reasoning.startswith("Great") else word
+        content = "no idea" if self.server.rambles and self.server.rambles.search(reasoning) else word
         choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": content}}
         body = {"id": "1", "object": "chat.completion", "created": 0, "model": "m", "choices": [choice]}
+        self._send(body)
+
+    def do_GET(self) -> None:
+        names = ("m", "simulated-relevance-judge")
+        self._send({"object": "list", "data": [{"id": name, "object": "model"} for name in names]})
+
+    def _send(self, body: dict[str, Any]) -> None:
         answer = json.dumps(body).encode()
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
@@ -264,14 +274,55 @@ def test_an_endpoint_judges_and_its_failures_are_listed_not_guessed(
     }
 
 
+def test_failed_judgements_are_asked_again_and_the_pairs_made_anew(
+    lrat_trajectories: Path, tmp_path: Path, endpoint: JudgeEndpoint
+) -> None:
+    changes = {"judge__backend": "openai", "judge__model": "m", "mining__rows_per_part": 2, "llm__base_url": endpoint.url}
+    config = config_for(lrat_trajectories / "trajectories", tmp_path / "again", **changes)
+    endpoint.rambles = re.compile("")
+    nothing = pipeline.run(config)
+    assert (nothing.rows["out"], nothing.metrics["rejected_by_reason"]) == (0, {"judge failed": 20})
+    endpoint.rambles = re.compile("^Great")
+    some = pipeline.run(config)
+    failed = [b.reasoning for b in browses_of(tmp_path / "again" / "judged") if b.judge_status == "failed"]
+    assert failed and some.rows["out"] > 0
+    times = {path: path.stat().st_mtime_ns for path in (tmp_path / "again").rglob("*.json")}
+    endpoint.asked.clear()
+    assert pipeline.run(config) == some  # they failed again: no manifest changes, nor what hangs on it
+    assert sorted(endpoint.asked) == sorted(failed)
+    assert {path: path.stat().st_mtime_ns for path in times} == times
+    endpoint.rambles = None
+    whole = pipeline.run(config)
+    fresh = pipeline.run(config.replace(output=str(tmp_path / "fresh")))
+    assert pairs_of(whole) == pairs_of(fresh)
+    assert (whole.rows, whole.metrics) == (fresh.rows, fresh.metrics)
+    assert browses_of(tmp_path / "again" / "judged") == browses_of(tmp_path / "fresh" / "judged")
+    endpoint.asked.clear()
+    assert pipeline.run(config.replace(llm__base_url=None)) == whole  # nothing is left to ask
+    assert endpoint.asked == []
+    os.utime(tmp_path / "again" / "judged" / "manifest.json")
+    with pytest.raises(ArtifactError, match="strict_negatives"):  # other settings still ask for --force
+        pipeline.run(config.replace(mining__strict_negatives=not config.mining.strict_negatives))
+
+
+def test_the_judge_is_looked_for_before_any_work(lrat_trajectories: Path, tmp_path: Path, endpoint: JudgeEndpoint) -> None:
+    config = config_for(lrat_trajectories / "trajectories", tmp_path / "out", judge__backend="openai", llm__max_retries=0)
+    with pytest.raises(LLMError, match="check that the endpoint is running"):
+        pipeline.run(config.replace(llm__base_url="http://127.0.0.1:9/v1"))
+    with pytest.raises(ConfigError, match="judge.model: .* does not offer gpt-9; it offers m, simulated-relevance-judge"):
+        pipeline.run(config.replace(llm__base_url=endpoint.url, judge__model="gpt-9"))
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_killed_run_continues_with_the_parts_that_are_missing(
     lrat_trajectories: Path, tmp_path: Path, endpoint: JudgeEndpoint
 ) -> None:
     import ray
 
-    changes = {"judge__backend": "openai", "judge__concurrency": 1, "mining__rows_per_part": 2, "llm__base_url": endpoint.url}
-    config = config_for(lrat_trajectories / "trajectories", tmp_path / "killed", **changes)
+    changes = {"judge__backend": "openai", "judge__model": "m", "judge__concurrency": 1, "llm__base_url": endpoint.url}
+    config = config_for(lrat_trajectories / "trajectories", tmp_path / "killed", mining__rows_per_part=2, **changes)
     endpoint.wait_s = 0.3
+    endpoint.rambles = None  # failures are asked again: only what is missing is counted here
     script = (
         "import sys; from lrat_ray.config import Config; from lrat_ray.mining import pipeline\n"
         "pipeline.run(Config.model_validate_json(sys.argv[1]))"
@@ -331,3 +382,11 @@ def test_force_starts_over_and_another_setting_without_it_is_refused(run_files: 
         pipeline.run(config)
     again = pipeline.run(config.replace(force=True))
     assert (first.rows["in"], again.rows["in"]) == (20, 19)
+
+
+def test_force_deletes_nothing_but_our_own_work(run_files: Path, tmp_path: Path) -> None:
+    kept = tmp_path / "out" / "notes.txt"
+    kept.parent.mkdir()
+    kept.write_text("mine")
+    pipeline.run(config_for(run_files, tmp_path / "out", force=True))
+    assert kept.read_text() == "mine"

@@ -111,6 +111,23 @@ def test_a_missing_document_is_told_from_a_wrong_url(server: Server) -> None:
     assert server.asked[0] == "/retriever/documents/a%20b/c%3F"
 
 
+def test_a_search_outlives_the_restart_of_a_replica(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+
+    async def no_wait(seconds: float) -> None:
+        waits.append(seconds)
+
+    monkeypatch.setattr("lrat_ray.retrieval.client.asyncio.sleep", no_wait)
+    server.answers = [(503, "restarting")] * 9 + [(200, json.dumps(ANSWER))]
+
+    async def ask() -> None:
+        async with SearchClient(server.url) as client:
+            assert (await client.search("q", 1)).release_id == "r-1"
+
+    asyncio.run(ask())
+    assert waits == pytest.approx([0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 4.0, 4.0, 4.0])
+
+
 def test_nobody_listening_is_an_error_after_bounded_retries(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lrat_ray.retrieval.client._FIRST_WAIT_S", 0.001)
 

@@ -128,6 +128,25 @@ def test_a_release_that_cannot_be_served_leaves_the_old_one(url: str, releases: 
     assert ask(url, {"query": "violin"})["release_id"] == before
 
 
+@pytest.mark.parametrize("content_type", [None, "text/plain", "application/x-www-form-urlencoded"])
+def test_a_web_page_cannot_promote(url: str, releases: dict[str, str], content_type: str | None) -> None:
+    """A page of any site may send these types to 127.0.0.1 without asking."""
+    headers = {} if content_type is None else {"Content-Type": content_type}
+    response = httpx.post(f"{url}/promote", content=json.dumps({"release": releases["bm25"]}), headers=headers)
+    assert response.status_code == 415 and "Content-Type: application/json" in response.json()["error"]
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [("evil.example:8800", 421), ("127.0.0.1.evil.example", 421), ("localhost", 200), ("[::1]:8800", 200)],
+)
+def test_a_name_that_only_points_here_is_refused(url: str, host: str, status: int) -> None:
+    """DNS rebinding: the page's own site name, resolved to 127.0.0.1, makes it the service's own page to a browser."""
+    response = httpx.get(f"{url}/health", headers={"Host": host})
+    assert response.status_code == status
+    assert status == 200 or "serve.host" in response.json()["error"]
+
+
 def test_deploying_a_mismatched_release_is_refused(releases: dict[str, str], tmp_path: Path) -> None:
     mismatched = copy_release(releases["flat"], tmp_path / "mismatched")
     config = json.loads((mismatched / "encoder" / "config.json").read_text())
