@@ -61,7 +61,7 @@ def parts(agents: Sequence[str], seeds: Sequence[int], count: int, questions_per
 
 
 def run(config: Config) -> Manifest:
-    """Ask `questions.eval` (a questions artifact) of every agent with every rollout seed; writes a trajectories artifact.
+    """Ask `questions.eval` (a questions artifact, Parquet or JSONL) of every agent with every rollout seed; writes a trajectories artifact.
 
     An interrupted rollout continues at the first part that is missing. A run that fails is kept, with its status. One that a
     service ended (`OUTAGES`) is asked again when the rollout is run again, finished or not; a finished one is left as it is
@@ -80,7 +80,7 @@ def run(config: Config) -> Manifest:
     if work.manifest and serving is None:
         _warn(work.manifest.metrics, output)
         return work.manifest
-    asked = questions.read(source)
+    asked = questions.read(questions.ensure(source, artifacts.join(output, "questions")))
     wanted = parts(config.agent.names, config.rollout.seeds, len(asked), config.rollout.questions_per_part)
     if runs_left := {part: left for part in wanted if (left := _runs_left(work, part))}:
         _check_release(work, [part for part in wanted if work.has(part.name)], serving)

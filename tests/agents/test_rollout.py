@@ -205,3 +205,9 @@ def test_the_simulated_llm_refuses_what_it_does_not_know(config: Config) -> None
 
     with pytest.raises(LLMError, match="status 400.*no plan for the question 'Who am I"):
         asyncio.run(ask())
+
+
+def test_questions_may_be_a_plain_file(config: Config, tmp_path: Path) -> None:
+    (plain,) = artifacts.read_manifest(str(config.questions.eval)).part_uris()
+    manifest = rollout.run(config.replace(questions__eval=plain, output=str(tmp_path / "rollout")))
+    assert manifest.rows == {"in": 10, "out": 10, "rejected": 0}
