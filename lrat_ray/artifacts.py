@@ -30,7 +30,7 @@ from lrat_ray import __version__
 from lrat_ray.schema import SCHEMA_VERSION, Rejected, from_table, to_table
 
 MANIFEST = "manifest.json"
-_STARTED = "started.json"
+STARTED = "started.json"
 
 Row = TypeVar("Row")
 
@@ -117,7 +117,7 @@ class Work:
         body = asdict(self.manifest)
         del body["uri"]  # an artifact may be moved
         write_json(join(self.uri, MANIFEST), body)
-        remove(join(self.uri, _STARTED))
+        remove(join(self.uri, STARTED))
         return self.manifest
 
 
@@ -137,11 +137,11 @@ def begin(uri: str, *, kind: str, config: dict[str, Any], inputs: dict[str, str 
         manifest = read_manifest(uri)
         _check_same(uri, {"kind": manifest.kind, "config": manifest.config, "inputs": manifest.inputs}, ours)
         work.manifest = manifest
-    elif exists(join(uri, _STARTED)):
-        _check_same(uri, read_json(join(uri, _STARTED)), ours)
+    elif exists(join(uri, STARTED)):
+        _check_same(uri, read_json(join(uri, STARTED)), ours)
         work.continues = True
     else:
-        write_json(join(uri, _STARTED), ours)
+        write_json(join(uri, STARTED), ours)
     return work
 
 
@@ -151,7 +151,7 @@ def start_over(uri: str, inputs: dict[str, str | None]) -> None:
         return
     if not is_work(uri):
         raise ArtifactError(
-            f"{uri} holds neither {MANIFEST} nor {_STARTED}, so it is not ours to delete (--force). Delete it yourself"
+            f"{uri} holds neither {MANIFEST} nor {STARTED}, so it is not ours to delete (--force). Delete it yourself"
         )
     for name, source in inputs.items():
         if source and f"{url_to_fs(source)[1]}/".startswith(f"{url_to_fs(uri)[1].rstrip('/')}/"):
@@ -195,7 +195,7 @@ def read_manifest(uri: str, kind: str | None = None) -> Manifest:
 
 def is_work(uri: str) -> bool:
     """Whether `uri` is a finished artifact or one that was begun."""
-    return exists(join(uri, MANIFEST)) or exists(join(uri, _STARTED))
+    return exists(join(uri, MANIFEST)) or exists(join(uri, STARTED))
 
 
 def is_artifact(uri: str, kind: str) -> bool:

@@ -61,7 +61,7 @@ def parts(agents: Sequence[str], seeds: Sequence[int], count: int, questions_per
 
 
 def run(config: Config) -> Manifest:
-    """Ask `questions.eval` (a questions artifact, Parquet or JSONL) of every agent with every rollout seed; writes a trajectories artifact.
+    """Ask `questions.eval` (an artifact, Parquet or JSONL) of every agent with every rollout seed; writes trajectories.
 
     An interrupted rollout continues at the first part that is missing. A run that fails is kept, with its status. One that a
     service ended (`OUTAGES`) is asked again when the rollout is run again, finished or not; a finished one is left as it is

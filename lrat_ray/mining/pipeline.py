@@ -210,7 +210,7 @@ def _drop_outdated_pairs(output: str, config: Row, inputs: dict[str, str | None]
 
     They cost no LLM call. Stages that lie inside `output` stay, so that --force, which would remove them, is not needed.
     """
-    records = [artifacts.join(output, name) for name in (artifacts.MANIFEST, artifacts._STARTED)]
+    records = [artifacts.join(output, name) for name in (artifacts.MANIFEST, artifacts.STARTED)]
     now = {name: artifacts.fingerprint(name, uri) for name, uri in inputs.items() if uri}
     outdated = False
     for record in map(artifacts.read_json, filter(artifacts.exists, records)):
