@@ -231,35 +231,47 @@ def quickstart(
     as_json: Json = False,
 ) -> None:
     """The whole loop on a made world with a simulated LLM: nothing to download, minutes on a laptop."""
-    from lrat_ray.quickstart import run
+    from lrat_ray.quickstart import run as stage
 
-    cfg = _config(config, overrides, defaults=run.defaults(ablation), output=output, force=force)
-    _finish_loop(run.run(cfg), as_json)
+    cfg = _config(config, overrides, defaults=stage.defaults(ablation), output=output, force=force)
+    _finish_loop(stage.run(cfg), as_json)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Entry point. Exits 2 for bad input (the message names it), 1 for a failed run, 130 when interrupted."""
+    """Entry point: run one command, stop what it started, exit with its code."""
     from lrat_ray import cluster
 
-    os.environ.setdefault("TQDM_DISABLE", "1")  # libraries' progress bars; our own lines say how far the work is
-    progress = logging.StreamHandler()
-    progress.setFormatter(logging.Formatter("  %(message)s"))
-    logging.getLogger("lrat_ray").addHandler(progress)
-    logging.getLogger("lrat_ray").setLevel(logging.INFO)
     try:
-        code = app(args=argv, standalone_mode=False) or 0
-    except (KeyboardInterrupt, typer.Abort):
-        _err.print("\n[bold]interrupted[/bold]: finished parts are kept; the same command continues")
-        code = 130
-    except (ValueError, typer.TyperException) as error:  # the latter: a command or flag that does not exist
-        _err.print(f"[bold red]error[/bold red]: {escape(str(error))}")
-        code = 2
-    except _failures() as error:
-        _err.print(f"[bold red]failed[/bold red]: {escape(str(error))}")
-        code = 1
+        code = run(argv)
     finally:
         cluster.shutdown()
     sys.exit(code)
+
+
+def run(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns 0, 2 for bad input (the message names it), 1 for a failed run, or 130 when interrupted."""
+    os.environ.setdefault("TQDM_DISABLE", "1")  # libraries' progress bars; our own lines say how far the work is
+    _show_progress()
+    try:
+        return app(args=argv, standalone_mode=False) or 0
+    except (KeyboardInterrupt, typer.Abort):
+        _err.print("\n[bold]interrupted[/bold]: finished parts are kept; the same command continues")
+        return 130
+    except (ValueError, typer.TyperException) as error:  # the latter: a command or flag that does not exist
+        _err.print(f"[bold red]error[/bold red]: {escape(str(error))}")
+        return 2
+    except _failures() as error:
+        _err.print(f"[bold red]failed[/bold red]: {escape(str(error))}")
+        return 1
+
+
+def _show_progress() -> None:
+    log = logging.getLogger("lrat_ray")
+    log.setLevel(logging.INFO)
+    if not log.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("  %(message)s"))
+        log.addHandler(handler)
 
 
 def _failures() -> tuple[type[Exception], ...]:

@@ -64,8 +64,8 @@ def start_serve(host: str, port: int) -> str:
 
     global _serve_url, _apps_before
     if _serve_url is None:
-        _apps_before = set(serve.status().applications)
         port = _free_port(host, port)
+        _apps_before = set(serve.status().applications)
         serve.start(http_options={"host": host, "port": port})
         _serve_url = f"http://{host}:{port}"
     return _serve_url

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from lrat_ray.cli import main
+from lrat_ray import cli
 
 
 def run(capsys, *argv: str) -> tuple[int, str]:
     """(exit code, everything printed, on one line)."""
-    with pytest.raises(SystemExit) as exit_:
-        main(list(argv))
+    code = cli.run(list(argv))  # not main: it stops Ray, which other tests share
     captured = capsys.readouterr()
-    return int(exit_.value.code or 0), " ".join((captured.out + captured.err).split())
+    return code, " ".join((captured.out + captured.err).split())
 
 
 @pytest.mark.parametrize(
