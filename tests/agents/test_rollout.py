@@ -210,4 +210,5 @@ def test_the_simulated_llm_refuses_what_it_does_not_know(config: Config) -> None
 def test_questions_may_be_a_plain_file(config: Config, tmp_path: Path) -> None:
     (plain,) = artifacts.read_manifest(str(config.questions.eval)).part_uris()
     manifest = rollout.run(config.replace(questions__eval=plain, output=str(tmp_path / "rollout")))
-    assert manifest.rows == {"in": 10, "out": 10, "rejected": 0}
+    runs = 10 * len(config.agent.names) * len(config.rollout.seeds)
+    assert manifest.rows == {"in": runs, "out": runs, "rejected": 0}
