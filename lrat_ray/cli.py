@@ -39,6 +39,8 @@ Trajectories = Annotated[
 Force = Annotated[bool, typer.Option("--force", help="Start over where the output holds earlier work.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the manifest as JSON on standard output.")]
 
+_INTERRUPTED = 130
+
 _out = Console(highlight=False, soft_wrap=True)
 _err = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -253,10 +255,13 @@ def run(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("TQDM_DISABLE", "1")  # libraries' progress bars; our own lines say how far the work is
     _show_progress()
     try:
-        return app(args=argv, standalone_mode=False) or 0
+        code = app(args=argv, standalone_mode=False) or 0
+        if code == _INTERRUPTED:
+            raise KeyboardInterrupt  # typer turns one that reaches it into this code
+        return code
     except (KeyboardInterrupt, typer.Abort):
         _err.print("\n[bold]interrupted[/bold]: finished parts are kept; the same command continues")
-        return 130
+        return _INTERRUPTED
     except (ValueError, typer.TyperException) as error:  # the latter: a command or flag that does not exist
         _err.print(f"[bold red]error[/bold red]: {escape(str(error))}")
         return 2
