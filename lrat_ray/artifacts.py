@@ -12,12 +12,13 @@ A directory without a manifest is unfinished work that the same command continue
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
 import posixpath
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
 
@@ -183,11 +184,14 @@ def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def read_manifest(uri: str, kind: str | None = None) -> Manifest:
-    """The manifest of a finished artifact. Raises ArtifactError if there is none, or if it is of another kind."""
+    """The manifest of a finished artifact. Raises ArtifactError if there is none, or a foreign file, or another kind."""
     if not exists(join(uri, MANIFEST)):
         state = "is unfinished: run the command that writes it again" if exists(uri) else "does not exist"
         raise ArtifactError(f"{uri} {state}" if "exist" in state else f"{uri} has no {MANIFEST}, so it {state}")
-    manifest = Manifest(uri=uri, **read_json(join(uri, MANIFEST)))
+    try:
+        manifest = Manifest(uri=uri, **read_json(join(uri, MANIFEST)))
+    except (TypeError, ValueError) as error:
+        raise ArtifactError(f"{join(uri, MANIFEST)} is no manifest of an artifact ({error})") from error
     if kind is not None and manifest.kind != kind:
         raise ArtifactError(f"{uri} is an artifact of kind {manifest.kind!r}, but one of kind {kind!r} is needed here")
     return manifest
@@ -215,25 +219,35 @@ def read_rejected(uri: str) -> Iterator[Rejected]:
         yield from from_table(read_table(path), Rejected)
 
 
-def read_table(uri: str) -> pa.Table:
-    """A Parquet file. Raises ArtifactError if it is missing or is not Parquet."""
+def read_table(uri: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """A Parquet file, or some of its columns. Raises ArtifactError if it is missing or is not Parquet."""
     try:
         with fsspec.open(uri, "rb") as file:
-            return pq.read_table(file)
+            return pq.read_table(file, columns=None if columns is None else list(columns))
     except FileNotFoundError as error:
         raise ArtifactError(f"{uri} does not exist") from error
     except pa.ArrowInvalid as error:
         raise ArtifactError(f"{uri} is not a Parquet file: {error}") from error
 
 
+def memory_map(uri: str) -> pa.Table:
+    """An Arrow IPC file, mapped into memory (of a remote one, a local copy)."""
+    path = local_path(uri) or fsspec.open_local(f"simplecache::{uri}")
+    return pa.ipc.open_file(pa.memory_map(path)).read_all()
+
+
 def fingerprint(name: str, uri: str) -> dict[str, Any]:
-    """Identity of an input: URI, size and mtime or ETag; of a directory, its manifest's or all its files'.
+    """Identity of an input: URI, size and mtime or ETag; of a directory, its manifest's or all files'; of a glob, all files'.
 
     Raises ArtifactError naming the option `name` when nothing is there.
     """
     fs, path = url_to_fs(uri)
     if not fs.exists(path):
-        raise ArtifactError(f"{name}: {uri} does not exist")
+        if not (matches := fs.glob(path, detail=True) if glob.has_magic(path) else {}):
+            raise ArtifactError(f"{name}: {uri} does not exist")
+        found = [fs.find(p, detail=True) if info["type"] == "directory" else {p: info} for p, info in matches.items()]
+        files = {p: info for part in found for p, info in part.items()}
+        return {"uri": uri, "files": len(files), "identity": _hash([[p, _file_identity(files[p])] for p in sorted(files)])}
     if fs.isdir(path):
         manifest = posixpath.join(path, MANIFEST)
         if fs.exists(manifest):

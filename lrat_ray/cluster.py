@@ -55,6 +55,14 @@ _is_ours = False
 _apps_before: set[str] = set()
 
 
+def busy_tasks() -> int | None:
+    """How many tasks that keep a core busy run at once: on a Ray started here the cores, of which its logical CPUs are more.
+
+    None on a joined cluster, where Ray's CPUs are the measure.
+    """
+    return os.cpu_count() if _is_ours else None
+
+
 def start_serve(host: str, port: int) -> str:
     """Start Ray Serve's HTTP endpoint, once per driver, and return its base URL; port 0 picks a free one.
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import types
 import typing
 from collections.abc import Iterable, Iterator
@@ -25,11 +26,12 @@ JudgeStatus = Literal["judged", "unjudged", "failed"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
-    """A passage of the corpus."""
+    """A passage of the corpus. `parent_docid` names the document that a chunk was cut from; None is a whole document."""
 
     docid: str
     text: str
     title: str | None = None
+    parent_docid: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +74,7 @@ class Step:
 
     search: `queries` as asked, `executed_query` as run, `results` as shown. browse: `docid`. reasoning and answer: `text`.
     `turn` counts LLM calls from 0; `tokens` is the length of `text` where the log records it; `error` says why a call failed.
+    `raw` is the entry of a run file as JSON, only where the other fields would not write it back as it was.
     """
 
     turn: int
@@ -88,11 +91,15 @@ class Step:
     output: str | None = None
     latency_s: float | None = None
     error: str | None = None
+    raw: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trajectory:
-    """One agent run on one question. `status` is "completed", or why the run ended without an answer."""
+    """One agent run on one question. `status` is "completed", or why the run ended without an answer.
+
+    `metadata` is a JSON object: what the log says beyond these columns, as a run file holds it at its top level.
+    """
 
     trajectory_id: str
     query_id: str
@@ -105,6 +112,7 @@ class Trajectory:
     protocol: str | None = None
     final_answer: str | None = None
     correct: bool | None = None
+    metadata: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +121,8 @@ class Browse:
 
     `search_step` is the most recent search that showed the document, `rank` its rank there, `query` that search's query,
     `search_reasoning` what the agent thought just before it, `reasoning` the post-browse reasoning (LRAT section 3.2).
+    `reasoning_tokens` is the length of `reasoning`, or the browse's share of it where `shared_by` browses have it in common.
+    `run_position` (from 0) and `run_length` place it in its run: browses that follow each other without a search between.
     """
 
     trajectory_id: str
@@ -131,6 +141,26 @@ class Browse:
     relevance_probability: float | None = None
     judge_status: JudgeStatus = "unjudged"
     judge_error: str | None = None
+    shared_by: int = 1
+    run_position: int = 0
+    run_length: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CandidateSets:
+    """What a trajectory's searches showed: all that negatives are made from, so that pairs need no second look at the log.
+
+    `browses` is the number of its rows among the browses. `kinds` has the first letter of each step's kind (reasoning, search,
+    browse, answer, other). The lists have one entry per search step, in order: its executed query, and the docids that it
+    showed, by rank.
+    """
+
+    trajectory_id: str
+    browses: int
+    correct: bool | None
+    kinds: str
+    queries: list[str]
+    candidates: list[list[str]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,13 +234,46 @@ def _arrow_type(hint: Any) -> tuple[pa.DataType, bool]:
 
 def to_table(rows: Iterable[Any], row_type: type) -> pa.Table:
     """Rows of one dataclass as an Arrow table in its schema (also for no rows at all)."""
-    return pa.Table.from_pylist([dataclasses.asdict(row) for row in rows], schema=arrow_schema(row_type))
+    all_rows = list(rows)
+    try:
+        return pa.Table.from_arrays(_columns(all_rows, row_type), schema=arrow_schema(row_type))
+    except pa.ArrowCapacityError:  # one Arrow array holds 2 GiB of text; a table may have several for each column
+        if len(all_rows) < 2:
+            raise
+        middle = len(all_rows) // 2
+        return pa.concat_tables([to_table(all_rows[:middle], row_type), to_table(all_rows[middle:], row_type)])
+
+
+def _columns(rows: list[Any], row_type: type) -> list[pa.Array]:
+    """One Arrow array for each field, without a dict for each row: a part of trajectories has 100,000 nested ones."""
+    return [_to_array([getattr(row, f.name) for row in rows], f) for f in arrow_schema(row_type)]
+
+
+def _to_array(values: list[Any], field_: pa.Field) -> pa.Array:
+    item_type = _item_type(values)
+    if not pa.types.is_list(field_.type) or item_type is None:
+        array = pa.array(values, field_.type)
+        if isinstance(array, pa.ChunkedArray):
+            raise pa.ArrowCapacityError(f"the column {field_.name} is larger than 2 GiB")
+        return array
+    items = [item for value in values if value is not None for item in value]
+    struct = pa.StructArray.from_arrays(_columns(items, item_type), fields=list(arrow_schema(item_type)))
+    offsets = [0, *itertools.accumulate(0 if value is None else len(value) for value in values)]
+    nulls = pa.array([value is None for value in values])
+    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), struct, type=field_.type, mask=nulls)
+
+
+def _item_type(values: list[Any]) -> type | None:
+    """The dataclass whose rows the lists in a column hold; None for texts, numbers and lists of texts, or no rows at all."""
+    first = next((value[0] for value in values if isinstance(value, list) and value), None)
+    return type(first) if dataclasses.is_dataclass(first) else None
 
 
 def from_table(table: pa.Table, row_type: type[Row]) -> Iterator[Row]:
     """The rows of `table` as dataclasses. Columns that the dataclass does not have are ignored, absent ones take its default.
 
-    Raises ValueError naming the columns that are missing and the ones that were found.
+    A null list reads as an empty one, unless None is its default. Raises ValueError naming the columns that are missing and
+    the ones that were found.
     """
     known = dataclasses.fields(typing.cast(Any, row_type))
     names = [f.name for f in known if f.name in table.column_names]
@@ -221,38 +284,71 @@ def from_table(table: pa.Table, row_type: type[Row]) -> Iterator[Row]:
             f"found: {', '.join(table.column_names) or 'none'}"
         )
     for batch in table.select(names).to_batches(max_chunksize=1024):
-        for row in batch.to_pylist():
-            yield from_dict(row, row_type)
+        yield from _rows(names, batch.columns, batch.num_rows, row_type)
+
+
+def _rows(names: list[str], arrays: list[pa.Array], count: int, row_type: type[Row]) -> list[Row]:
+    """`count` rows from one Arrow array for each of the fields `names`."""
+    kinds = _fields_of(typing.cast(Any, row_type))
+    columns = []
+    for name, array in zip(names, arrays, strict=True):
+        item_type, is_never_null = kinds[name]
+        values = _to_list(array, item_type)
+        columns.append([[] if value is None else value for value in values] if is_never_null else values)
+    if not columns:
+        return [row_type() for _ in range(count)]
+    return [row_type(**dict(zip(names, values, strict=True))) for values in zip(*columns, strict=True)]
+
+
+def _to_list(array: pa.Array, item_type: type | None) -> list[Any]:
+    """The values of an Arrow array; structs in lists as rows of `item_type`. By way of numpy: `to_pylist` is slower by far."""
+    kind = array.type
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        return array.to_numpy(zero_copy_only=False).tolist()
+    if not (pa.types.is_list(kind) or pa.types.is_large_list(kind)):
+        return array.to_pylist()
+    items = array.flatten()
+    if item_type is not None and pa.types.is_struct(items.type):
+        known = _fields_of(item_type)
+        names = [f.name for f in items.type if f.name in known]
+        arrays = dict(zip((f.name for f in items.type), items.flatten(), strict=True))
+        values = _rows(names, [arrays[name] for name in names], len(items), item_type)
+    else:
+        values = _to_list(items, None)
+    lists: list[Any] = []
+    start = 0
+    for length in array.value_lengths().to_pylist():
+        if length is None:
+            lists.append(None)
+        else:
+            lists.append(values[start : start + length])
+            start += length
+    return lists
 
 
 def from_dict(row: dict[str, Any], row_type: type[Row]) -> Row:
     """One row from its dict form, nested dataclasses included; a null list reads as an empty one."""
     values = {}
-    for name, convert, has_factory in _converters(typing.cast(Any, row_type)):
+    for name, (item_type, is_never_null) in _fields_of(typing.cast(Any, row_type)).items():
         if name not in row:
             continue
         value = row[name]
-        if value is None and has_factory:
+        if value is None and is_never_null:
             continue
-        values[name] = convert(value) if convert is not None and value is not None else value
+        values[name] = [from_dict(item, item_type) for item in value] if item_type is not None and value is not None else value
     return row_type(**values)
 
 
 @functools.cache
-def _converters(row_type: type) -> list[tuple[str, Any, bool]]:
-    """(field, function that rebuilds its nested dataclasses or None, whether it defaults to an empty list)."""
+def _fields_of(row_type: Any) -> dict[str, tuple[type | None, bool]]:
+    """Field -> (dataclass of the rows in its list or None, whether it defaults to an empty list)."""
     hints = typing.get_type_hints(row_type)
-    out = []
+    out = {}
     for f in dataclasses.fields(row_type):
         hint = hints[f.name]
         if typing.get_origin(hint) in (types.UnionType, typing.Union):
             (hint,) = [a for a in typing.get_args(hint) if a is not types.NoneType]
-        convert = None
-        if typing.get_origin(hint) is list and dataclasses.is_dataclass(typing.get_args(hint)[0]):
-            convert = functools.partial(_convert_list, row_type=typing.get_args(hint)[0])
-        out.append((f.name, convert, f.default_factory is not dataclasses.MISSING))
+        (item_type, *_) = typing.get_args(hint) or (None,)
+        is_nested = typing.get_origin(hint) is list and dataclasses.is_dataclass(item_type)
+        out[f.name] = (typing.cast(type, item_type) if is_nested else None, f.default_factory is not dataclasses.MISSING)
     return out
-
-
-def _convert_list(values: list[dict[str, Any]], row_type: type) -> list[Any]:
-    return [from_dict(value, row_type) for value in values]

@@ -10,7 +10,12 @@ from pathlib import Path
 os.environ["RAY_AUTH_MODE"] = "disabled"
 os.environ["HF_HUB_OFFLINE"] = "1"
 
+import hypothesis
 import pytest
+
+# A busy machine is no reason to fail.
+hypothesis.settings.register_profile("lrat", deadline=None)
+hypothesis.settings.load_profile("lrat")
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 

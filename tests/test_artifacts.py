@@ -137,3 +137,10 @@ def test_tables_are_written_as_they_are(root):
     work = begin(artifacts.join(root, "a"))
     work.write_table("t.parquet", pa.table({"x": [1, 2]}))
     assert artifacts.read_table(artifacts.join(work.uri, "t.parquet")).to_pydict() == {"x": [1, 2]}
+
+
+@pytest.mark.parametrize("content", ["no JSON", "[]", '{"kind": "x", "parts": [], "other": 1}'])
+def test_a_foreign_manifest_is_named(tmp_path, content):
+    (tmp_path / "manifest.json").write_text(content)
+    with pytest.raises(ArtifactError, match=r"manifest.json is no manifest of an artifact \("):
+        artifacts.read_manifest(str(tmp_path))

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lrat_ray import schema
 from lrat_ray.schema import Browse, Document, Pair, Question, Subquestion, Trajectory, arrow_schema, from_table, to_table
 
 ROWS = [Document, Question, Trajectory, Browse, Pair]
@@ -60,3 +61,37 @@ def test_nested_rows_are_rebuilt():
     question = Question(query_id="q", question="?", answer="!", subquestions=[Subquestion(question="a", answer="b")])
     (back,) = from_table(to_table([question], Question), Question)
     assert back.subquestions == [Subquestion(question="a", answer="b")]
+
+
+def test_tables_of_other_writers_are_read_alike():
+    """Spark and Hugging Face write large strings, null lists between others, and fields of structs that we do not know."""
+    hop = pa.struct([("answer", pa.large_string()), ("page", pa.int32()), ("question", pa.large_string())])
+    table = pa.table(
+        {
+            "query_id": pa.array(["x", "q", "r"], pa.large_string()),
+            "question": pa.array(["x", "?", "?"], pa.dictionary(pa.int32(), pa.string())),
+            "answer": ["x", "!", "!"],
+            "answer_aliases": pa.array([["x"], ["a", "b"], []], pa.large_list(pa.large_string())),
+            "subquestions": pa.array(
+                [[{"answer": "x", "question": "x"}], None, [{"answer": "b", "question": "a"}]], pa.list_(hop)
+            ),
+        }
+    )
+    first, second = from_table(table.slice(1), Question)
+    assert first == Question(query_id="q", question="?", answer="!", answer_aliases=["a", "b"])
+    assert second == Question(query_id="r", question="?", answer="!", subquestions=[Subquestion(question="a", answer="b")])
+
+
+def test_rows_that_are_too_much_for_one_arrow_array_become_several(monkeypatch):
+    rows = [Document(docid=str(number), text="t") for number in range(5)]
+    columns = schema._columns
+
+    def small_columns(some, row_type):
+        if len(some) > 2:
+            raise pa.ArrowCapacityError("2 GiB")
+        return columns(some, row_type)
+
+    monkeypatch.setattr(schema, "_columns", small_columns)
+    table = to_table(rows, Document)
+    assert table.column("docid").num_chunks == 3
+    assert list(from_table(table, Document)) == rows

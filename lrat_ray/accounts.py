@@ -8,15 +8,16 @@ from __future__ import annotations
 import json
 import posixpath
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import fsspec
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lrat_ray import artifacts
-from lrat_ray.artifacts import Work
+from lrat_ray.artifacts import Manifest, Work
 from lrat_ray.schema import Rejected, to_table
 
 _KEY = b"lrat_ray.account"
@@ -69,17 +70,38 @@ def write_part(
     counts: dict[str, int],
 ) -> None:
     """Write a part, its rejected rows and its account; the part last, because its presence says that all of it is there."""
-    assert rows_in == len(rows) + len(rejected), f"{name}: {rows_in} rows in, {len(rows)} out, {len(rejected)} rejected"
-    work.write_rejected(posixpath.splitext(posixpath.basename(name))[0], rejected)
     reasons = Counter(row.reason for row in rejected)
     account = Account(rows_in=rows_in, rows_out=len(rows), rejected=reasons, counts=Counter(counts))
-    work.write_table(name, to_table(rows, row_type).replace_schema_metadata({_KEY: account.to_json()}))
+    write_part_table(work, name, to_table(rows, row_type), account, rejected)
+
+
+def write_part_table(work: Work, name: str, table: pa.Table, account: Account, rejected: Sequence[Rejected]) -> None:
+    """The same for rows that are a table already, with an account that was counted elsewhere."""
+    out, refused = len(table), account.rejected.total()
+    assert (account.rows_in, account.rows_out) == (out + refused, out), f"{name}: {account} of {out} rows"
+    work.write_rejected(part_stem(name), rejected)
+    work.write_table(name, table.replace_schema_metadata({_KEY: account.to_json()}))
+
+
+def part_stem(name: str) -> str:
+    """The name by which the rejected rows of a part go: part-00000 of unweighted/part-00000.parquet."""
+    return posixpath.splitext(posixpath.basename(name))[0]
 
 
 def read_account(work: Work, name: str) -> Account:
     """The account of a part that `write_part` wrote."""
     with fsspec.open(artifacts.join(work.uri, name), "rb") as file:
         return Account.from_json(pq.read_schema(file).metadata[_KEY])
+
+
+def total(reports: Iterable[dict[str, Any]]) -> Account:
+    """The sum of the accounts that tasks report under "account"."""
+    return sum((Account.from_json(report["account"]) for report in reports), Account())
+
+
+def finish(work: Work, account: Account, *, parts: list[str], protocol: dict[str, Any], metrics: dict[str, Any]) -> Manifest:
+    """Write the manifest of a stage: its account, and `metrics` beside the account's own."""
+    return work.finish(parts=parts, rows=account.rows(), metrics={**account.metrics(), **metrics}, protocol=protocol)
 
 
 def _sum(left: Counter[str], right: Counter[str]) -> Counter[str]:
