@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterator
-from typing import Any
-
-import fsspec
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from lrat_ray import artifacts
 from lrat_ray.artifacts import ArtifactError, Manifest
 from lrat_ray.documents import DocumentStore
-from lrat_ray.schema import Question, Rejected, from_dict
+from lrat_ray.qrels import Qrels, read_qrels
+from lrat_ray.question_files import Source, question, rows, source
+from lrat_ray.schema import Question, Rejected
 
-_REQUIRED = ("query_id", "question", "answer")
 _PART = "part-00000.parquet"
 
 
@@ -22,43 +21,62 @@ def build(
     questions: str,
     output: str,
     *,
+    qrels: str | None = None,
+    gold_qrels: str | None = None,
     documents: str | None = None,
     disjoint_from: str | None = None,
     need_subquestions: bool = False,
     force: bool = False,
 ) -> Manifest:
-    """Write a questions artifact at `output` from Parquet or JSONL files in schema Question.
+    """Write a questions artifact at `output` from Parquet, JSONL or TSV files, or from a BEIR folder (docs/data.md).
 
-    Rejected are: malformed rows, repeated query_ids, questions whose evidence is not in the `documents` artifact, questions
-    that stand in the questions artifact `disjoint_from` or share evidence with it (training would leak), and, for the
-    simulated agent (`need_subquestions`), questions without sub-questions. Raises ArtifactError if `questions` is missing, is
-    neither format, or if no question is left.
+    The documents that `qrels` (a BEIR folder brings its own) judges relevant are evidence, those of `gold_qrels` hold the
+    answer. A docid that names a document which the `documents` artifact holds in chunks stands for all of its chunks.
+
+    Rejected are malformed rows (of qrels, too), repeated query_ids, and questions without an answer (with qrels they may have
+    none, which the metric without_answer counts), without a relevant document in the qrels, with evidence that is not in
+    `documents`, in the questions artifact `disjoint_from` or sharing evidence with it (training would leak), and, for the
+    simulated agent (`need_subquestions`), without sub-questions. Raises ArtifactError if a file is missing or is of no such
+    format, or if no question is left.
     """
+    found = source(questions, qrels)
     work = artifacts.begin(
         output,
         kind="questions",
         config={"need_subquestions": need_subquestions},
-        inputs={"questions": questions, "documents": documents, "disjoint_from": disjoint_from},
+        inputs={
+            "questions": questions,
+            "qrels": found.qrels,
+            "gold_qrels": gold_qrels,
+            "documents": documents,
+            "disjoint_from": disjoint_from,
+        },
         force=force,
     )
     if work.manifest:
         return work.manifest
-    store = DocumentStore.open(documents) if documents else None
-    others = _Others(read(disjoint_from) if disjoint_from else [])
-    kept: dict[str, Question] = {}
-    rejected: list[Rejected] = []
-    rows_in = 0
-    for source, position, row in _rows(questions):
+    evidence = read_qrels(found.qrels, "questions.qrels") if found.qrels else None
+    gold = read_qrels(gold_qrels, "questions.gold_qrels") if gold_qrels else None
+    judged = [given for given in (evidence, gold) if given is not None]
+    rejected = [row for given in judged for row in given.rejected]
+    rows_in = len(rejected)
+    read_in: list[tuple[Question, str, str]] = []
+    for file, position, row in rows(found):
         rows_in += 1
-        found = _question(row)
-        if isinstance(found, Question):
-            reason = _unfit(found, kept, store, others, need_subquestions)
-            if reason is None:
-                kept[found.query_id] = found
-                continue
+        parsed = question(row, need_answer=evidence is None)
+        if isinstance(parsed, Question):
+            read_in.append((_annotated(parsed, evidence, gold), file, position))
         else:
-            reason = found
-        rejected.append(Rejected(source=source, position=position, reason=reason[0], detail=reason[1]))
+            rejected.append(Rejected(source=file, position=position, reason=parsed.reason, detail=parsed.detail))
+    corpus = _Corpus(documents, (asked for asked, _, _ in read_in)) if documents else None
+    others = _Others(read(disjoint_from, need_answers=False) if disjoint_from else [])
+    kept: dict[str, Question] = {}
+    for asked, file, position in read_in:
+        reason = _unfit(asked, kept, found, evidence, corpus, others, need_subquestions)
+        if reason is None:
+            kept[asked.query_id] = corpus.resolved(asked) if corpus else asked
+        else:
+            rejected.append(Rejected(source=file, position=position, reason=reason[0], detail=reason[1]))
     if not kept:
         example = f"; the first: {rejected[0].detail}" if rejected else ""
         raise ArtifactError(f"questions: none of the {rows_in} questions in {questions} can be used{example}")
@@ -66,13 +84,27 @@ def build(
     return work.finish(
         parts=[_PART],
         rows={"in": rows_in, "out": len(kept), "rejected": work.write_rejected("questions", rejected)},
-        metrics={"rejected_by_reason": _count(rejected)},
+        metrics={
+            **({"without_answer": sum(not asked.answer for asked in kept.values())} if evidence else {}),
+            **{f"{name}qrels": _counts(given, kept) for name, given in (("", evidence), ("gold_", gold)) if given},
+            "rejected_by_reason": dict(Counter(row.reason for row in rejected)),
+        },
     )
 
 
-def read(uri: str) -> list[Question]:
-    """The questions of a questions artifact. Raises ArtifactError if `uri` is none."""
-    return list(artifacts.read_rows(uri, Question, "questions"))
+def read(uri: str, *, need_answers: bool = True) -> list[Question]:
+    """The questions of a questions artifact.
+
+    Raises ArtifactError if `uri` is none, or if `need_answers` and a question has no answer, by which success could be judged.
+    """
+    found = list(artifacts.read_rows(uri, Question, "questions"))
+    if need_answers and (mute := [asked.query_id for asked in found if not asked.answer]):
+        raise ArtifactError(
+            f"{uri}: {len(mute)} of {len(found)} questions have no answer (the first: {mute[0]!r}), so nobody can say whether "
+            "an agent answered them. They serve the evaluation of retrieval; for anything else import questions with answers "
+            "(a third column of a TSV file, the field answer of JSONL)"
+        )
+    return found
 
 
 def ensure(questions: str, scratch: str, *, documents: str | None = None) -> str:
@@ -96,79 +128,71 @@ def _words(question: str) -> tuple[str, ...]:
     return tuple(re.findall(r"\w+", question.casefold()))
 
 
-def _question(row: Any) -> Question | tuple[str, str]:
-    """The question in a row, or (reason code, sentence) why there is none."""
-    if not isinstance(row, dict):
-        return "malformed row", "the row is not a JSON object"
-    row = dict(row)
-    if isinstance(row.get("query_id"), int):
-        row["query_id"] = str(row["query_id"])
-    for name in ("evidence_docids", "gold_docids", "answer_aliases"):
-        if row.get(name) is not None and not isinstance(row[name], list):
-            return "malformed row", f"question {row.get('query_id')!r}: {name} is no list but {type(row[name]).__name__}"
-        row[name] = [str(value) for value in row.get(name) or []]  # docids are often integers
-    if missing := [name for name in _REQUIRED if not isinstance(row.get(name), str) or not row[name].strip()]:
-        return "malformed row", f"question {row.get('query_id')!r} has no {' and no '.join(missing)} (found: {', '.join(row)})"
-    try:
-        return from_dict(row, Question)
-    except (TypeError, AttributeError) as error:
-        return "malformed row", f"question {row['query_id']!r} does not fit the schema Question: {error}"
+class _Corpus:
+    """What the corpus knows of the docids that questions name."""
+
+    def __init__(self, documents: str, asked: Iterable[Question]):
+        store = DocumentStore.open(documents)
+        named = list(dict.fromkeys(docid for one in asked for docid in (*one.evidence_docids, *one.gold_docids)))
+        self.uri = store.uri
+        self._resolved = dict(zip(named, store.resolve(named), strict=True))
+
+    def absent(self, docids: Sequence[str]) -> list[str]:
+        """Those that the corpus does not hold, neither whole nor in chunks."""
+        return [docid for docid in docids if not self._resolved[docid]]
+
+    def resolved(self, asked: Question) -> Question:
+        """The question with the docids that the corpus has for its documents; a gold document that it lacks keeps its own."""
+        evidence = [held for docid in asked.evidence_docids for held in self._resolved[docid]]
+        gold = [held for docid in asked.gold_docids for held in self._resolved[docid] or [docid]]
+        return replace(asked, evidence_docids=evidence, gold_docids=gold)
+
+
+def _annotated(asked: Question, evidence: Qrels | None, gold: Qrels | None) -> Question:
+    """The question with the documents that qrels name for it, after those that it names itself."""
+    return replace(
+        asked,
+        evidence_docids=_with(asked.evidence_docids, evidence, asked.query_id),
+        gold_docids=_with(asked.gold_docids, gold, asked.query_id),
+    )
+
+
+def _with(docids: list[str], qrels: Qrels | None, query_id: str) -> list[str]:
+    return list(dict.fromkeys([*docids, *qrels.relevant.get(query_id, [])])) if qrels else docids
 
 
 def _unfit(
-    question: Question,
+    asked: Question,
     kept: dict[str, Question],
-    store: DocumentStore | None,
+    found: Source,
+    evidence: Qrels | None,
+    corpus: _Corpus | None,
     others: _Others,
     need_subquestions: bool,
 ) -> tuple[str, str] | None:
     """Why a well-formed question cannot be asked in this experiment: (code, sentence), or None."""
-    name = f"question {question.query_id!r}"
-    if question.query_id in kept:
+    name = f"question {asked.query_id!r}"
+    if asked.query_id in kept:
         return "repeated query_id", f"{name} stands earlier in the file; the first row was kept"
-    if store is not None and (absent := [d for d in question.evidence_docids if d not in store]):
+    if evidence is not None and asked.query_id not in evidence.relevant:
+        return "not in qrels", f"{name} has no relevant document in {found.qrels} (config key: questions.qrels)"
+    if corpus is not None and (absent := corpus.absent(asked.evidence_docids)):
         return (
             "evidence not in corpus",
-            f"{name}: evidence {', '.join(absent)} is not in the corpus {store.uri} (config key: corpus)",
+            f"{name}: evidence {', '.join(absent)} is not in the corpus {corpus.uri} (config key: corpus)",
         )
-    if question.query_id in others.query_ids or _words(question.question) in others.texts:
+    if asked.query_id in others.query_ids or _words(asked.question) in others.texts:
         return "question of training", f"{name} is a training question"
-    if shared := others.evidence.intersection(question.evidence_docids):
+    evidence_here = corpus.resolved(asked).evidence_docids if corpus else []
+    if shared := others.evidence.intersection([*asked.evidence_docids, *evidence_here]):
         return "evidence shared with training", f"{name} shares evidence {', '.join(sorted(shared))} with a training question"
-    if need_subquestions and not question.subquestions:
+    if need_subquestions and not asked.subquestions:
         return "no sub-questions", f"{name} has no sub-questions, which the simulated agent plans by"
     return None
 
 
-def _rows(uri: str) -> Iterator[tuple[str, str, Any]]:
-    """(file, position in it, row as a dict; None where a line is not JSON)."""
-    if artifacts.is_artifact(uri, "questions"):
-        files = artifacts.read_manifest(uri).part_uris()
-    else:
-        if not artifacts.exists(uri):
-            raise ArtifactError(f"questions: {uri} does not exist")
-        files = [f for f in artifacts.list_files(uri) if f.endswith((".parquet", ".jsonl"))]
-    if not files:
-        raise ArtifactError(f"questions: {uri} holds no .parquet or .jsonl file")
-    for path in files:
-        if path.endswith(".parquet"):
-            for i, row in enumerate(artifacts.read_table(path).to_pylist()):
-                yield path, f"row {i}", row
-        else:
-            with fsspec.open(path, "rt", encoding="utf-8") as file:
-                for number, line in enumerate(file, start=1):
-                    yield path, f"line {number}", _json(line)
-
-
-def _json(line: str) -> Any:
-    try:
-        return json.loads(line)
-    except json.JSONDecodeError:
-        return None
-
-
-def _count(rejected: list[Rejected]) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for row in rejected:
-        counts[row.reason] = counts.get(row.reason, 0) + 1
-    return counts
+def _counts(qrels: Qrels, kept: dict[str, Question]) -> dict[str, int]:
+    """What became of each judgement."""
+    used = sum(len(docids) for query_id, docids in qrels.relevant.items() if query_id in kept)
+    other = qrels.judgements - qrels.not_relevant - used
+    return {"in": qrels.judgements, "used": used, "not_relevant": qrels.not_relevant, "repeated_or_of_no_question_kept": other}

@@ -49,7 +49,7 @@ def run(config: Config) -> Manifest:
     if work.manifest:
         return work.manifest
 
-    store_manifest = _place_documents(corpus, artifacts.join(output, DOCUMENTS))
+    store_manifest = _place_documents(corpus, artifacts.join(output, DOCUMENTS), config)
     if not store_manifest.rows["out"]:
         raise ArtifactError(f"corpus: {corpus} holds no usable document (see {artifacts.join(output, DOCUMENTS)}/rejected)")
     parts = [f"{DOCUMENTS}/{name}" for name in _files(artifacts.join(output, DOCUMENTS))]
@@ -99,10 +99,10 @@ def fuse(dense: str, bm25: str, output: str) -> Manifest:
     )
 
 
-def _place_documents(corpus: str, target: str) -> Manifest:
+def _place_documents(corpus: str, target: str, config: Config) -> Manifest:
     """The doc store of the release: the corpus itself, linked or copied, where it is a documents artifact, else built."""
     if not artifacts.is_artifact(corpus, "documents"):
-        return documents.build(corpus, target)
+        return documents.build(corpus, target, config=config)
     for name in sorted(_files(corpus), key=lambda name: name == artifacts.MANIFEST):  # the manifest makes the copy whole
         _place(artifacts.join(corpus, name), artifacts.join(target, name))
     return artifacts.read_manifest(target, "documents")

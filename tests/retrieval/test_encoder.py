@@ -3,11 +3,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lrat_ray.config import QUICKSTART_ENCODER, ConfigError
+from lrat_ray.config import ConfigError
 from lrat_ray.documents import passage
 from lrat_ray.models import prompt, resolve_model
 from lrat_ray.retrieval.encoder import _batches, encode_texts, load_encoder
 from lrat_ray.schema import Document
+from lrat_ray.sections import QUICKSTART_ENCODER
 from tests.retrieval.conftest import corpus_rows
 
 TEXTS = [passage(Document(**row)) for row in corpus_rows()] + ["one", "word " * 400]
