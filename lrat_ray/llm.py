@@ -10,8 +10,9 @@ import asyncio
 import json
 import os
 import random
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lrat_ray.config import LLM
 from lrat_ray.loopback import NO_PROXY
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from openai import APIError
     from openai.types import CompletionUsage
     from openai.types.chat import ChatCompletionMessage
+    from openai.types.chat.chat_completion import Choice
 
 _RETRIED_STATUS = frozenset({408, 409, 429})
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.5, 30.0
@@ -28,7 +30,21 @@ _SHOWN_CHARACTERS = 200
 
 
 class LLMError(ValueError):
-    """A chat request that failed for good; the message names endpoint, model, what came back and what to do."""
+    """A chat request that failed for good; the message names endpoint, model, what came back and what to do.
+
+    `status` is the HTTP status of the refusal; None when none came back.
+    """
+
+    def __init__(self, message: str, status: int | None = None):
+        super().__init__(message)
+        self.status = status
+
+
+class TokenChoice(NamedTuple):
+    """A token that a model wrote, and the tokens it had to choose from, with their log-probabilities in nats."""
+
+    text: str
+    logprobs: Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +58,19 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class ChatReply:
-    """One answer of a chat model: what it said, what it thought, what it wants called, and the tokens it used."""
+    """One answer of a chat model: what it said, what it thought, what it wants called, and the tokens it used.
+
+    `is_cut_off`: the answer ran into its limit of tokens. `tokens` are those of the content where log-probabilities were asked
+    for and given.
+    """
 
     content: str | None
     reasoning: str | None
     tool_calls: tuple[ToolCall, ...]
     prompt_tokens: int
     completion_tokens: int
+    is_cut_off: bool = False
+    tokens: tuple[TokenChoice, ...] = ()
 
 
 class ChatClient:
@@ -76,15 +98,25 @@ class ChatClient:
         seed: int | None = None,
         temperature: float | None = None,
         max_tokens: int | None = None,
+        top_logprobs: int | None = None,
+        extra_body: dict[str, Any] | None = None,
     ) -> ChatReply:
-        """One chat completion. An option that is None is left to the server.
+        """One chat completion. An option that is None is left to the server; `extra_body` has fields beside OpenAI's own.
 
         Connection errors, timeouts and the statuses 408, 409, 429 and 5xx are tried again, at most `llm.max_retries` times,
         with exponential waits and jitter. Raises LLMError for anything else, or when the retries are used up.
         """
         from openai import APIError
 
-        options = {"tools": tools, "seed": seed, "temperature": temperature, "max_tokens": max_tokens}
+        options = {
+            "tools": tools,
+            "seed": seed,
+            "temperature": temperature,
+            "max_tokens": max_tokens,
+            "logprobs": None if top_logprobs is None else True,
+            "top_logprobs": top_logprobs,
+            "extra_body": extra_body,
+        }
         request: dict[str, Any] = {"model": model, "messages": messages, **{k: v for k, v in options.items() if v is not None}}
         for attempt in range(self._config.max_retries + 1):
             try:
@@ -93,11 +125,12 @@ class ChatClient:
                 raise LLMError(self._not_an_answer(model, error.doc)) from error
             except APIError as error:
                 if not _is_transient(error) or attempt == self._config.max_retries:
-                    raise LLMError(self._explain(model, error, attempt + 1)) from error
+                    status = getattr(error, "status_code", None)
+                    raise LLMError(self._explain(model, error, attempt + 1), status) from error
             else:
                 if (message := _message(completion)) is None:
                     raise LLMError(self._not_an_answer(model, completion))
-                return _reply(message, completion.usage)
+                return _reply(message, completion.choices[0], completion.usage)
             await asyncio.sleep(_wait_s(attempt))
         raise AssertionError("the loop returns or raises in its last turn")
 
@@ -170,7 +203,7 @@ def _message(completion: object) -> ChatCompletionMessage | None:
     return message
 
 
-def _reply(message: ChatCompletionMessage, usage: CompletionUsage | None) -> ChatReply:
+def _reply(message: ChatCompletionMessage, choice: Choice, usage: CompletionUsage | None) -> ChatReply:
     content, reasoning = _split_reasoning(message)
     calls = tuple(
         ToolCall(
@@ -182,7 +215,19 @@ def _reply(message: ChatCompletionMessage, usage: CompletionUsage | None) -> Cha
         if call.type == "function"
     )
     prompt_tokens, completion_tokens = (usage.prompt_tokens, usage.completion_tokens) if usage else (0, 0)
-    return ChatReply(content, reasoning, calls, prompt_tokens, completion_tokens)
+    is_cut_off = choice.finish_reason == "length"
+    return ChatReply(content, reasoning, calls, prompt_tokens, completion_tokens, is_cut_off, _tokens(choice))
+
+
+def _tokens(choice: Choice) -> tuple[TokenChoice, ...]:
+    try:
+        content: Iterable[Any] = (choice.logprobs and choice.logprobs.content) or ()
+        return tuple(
+            TokenChoice(token.token, {top.token: float(top.logprob) for top in [token, *(token.top_logprobs or ())]})
+            for token in content
+        )
+    except (AttributeError, TypeError, ValueError):
+        return ()  # the package does not check what it is sent, and a server may have probabilities of another form
 
 
 def _split_reasoning(message: ChatCompletionMessage) -> tuple[str | None, str | None]:

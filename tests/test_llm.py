@@ -13,7 +13,7 @@ import pytest
 
 from lrat_ray import llm
 from lrat_ray.config import LLM
-from lrat_ray.llm import ChatClient, ChatReply, LLMError, ToolCall
+from lrat_ray.llm import ChatClient, ChatReply, LLMError, TokenChoice, ToolCall
 
 
 class Endpoint:
@@ -131,6 +131,7 @@ def test_other_errors_are_final_and_say_what_to_do(endpoint: Endpoint, status: i
     with pytest.raises(LLMError, match=fix) as caught:
         ask(endpoint.url)
     assert endpoint.url in str(caught.value)
+    assert caught.value.status == status
     assert len(endpoint.requests) == 1
 
 
@@ -191,3 +192,27 @@ def test_an_endpoint_on_this_machine_is_reached_without_the_proxy(endpoint: Endp
         monkeypatch.delenv(name, raising=False)
     endpoint.answers = [(200, completion(content="ok"))]
     assert ask(endpoint.url).content == "ok"
+
+
+def test_log_probabilities_come_token_by_token(endpoint: Endpoint) -> None:
+    other = {"token": "N", "logprob": -1.2}
+    first = {"token": "R", "logprob": -0.4, "top_logprobs": [{"token": "R", "logprob": -0.4}, other]}
+    answer = completion(content="R")
+    answer["choices"][0] |= {"finish_reason": "length", "logprobs": {"content": [first, {"token": "!", "logprob": -2}]}}
+    endpoint.answers = [(200, answer)]
+    reply = ask(endpoint.url, top_logprobs=2, extra_body={"top_k": 1})
+    assert reply.tokens == (TokenChoice("R", {"R": -0.4, "N": -1.2}), TokenChoice("!", {"!": -2.0}))
+    assert reply.is_cut_off
+    assert {name: endpoint.requests[0][name] for name in ("logprobs", "top_logprobs", "top_k")} == {
+        "logprobs": True,
+        "top_logprobs": 2,
+        "top_k": 1,
+    }
+
+
+@pytest.mark.parametrize("logprobs", [None, {}, {"content": None}, {"content": [1]}, {"content": 3}, {"tokens": ["R"]}, []])
+def test_log_probabilities_of_another_form_are_none(endpoint: Endpoint, logprobs: Any) -> None:
+    answer = completion(content="R")
+    answer["choices"][0]["logprobs"] = logprobs
+    endpoint.answers = [(200, answer)]
+    assert ask(endpoint.url).tokens == ()

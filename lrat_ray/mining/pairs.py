@@ -1,11 +1,11 @@
 """What becomes of a browse: a training pair, or the reason why there is none.
 
-Both protocols answer with one outcome per browse, in the browses' order, so that every row is accounted for.
+Every protocol answers with one outcome per browse, in the browses' order, so that every row is accounted for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 
 from lrat_ray.mining.judge import was_useful
@@ -51,17 +51,22 @@ def no_pair(browse: Browse, reason: str, explanation: str) -> NoPair:
 
 def judge_failed(browse: Browse) -> NoPair:
     """The rejection of a browse whose judgement failed."""
-    explanation = f"but its judgement failed: {browse.judge_error}. Judge again into another output"
+    explanation = f"but its judgement failed: {browse.judge_error}. The same command asks the judge again"
     return no_pair(browse, "judge failed", explanation)
 
 
-def keep_known(pair: Pair, browse: Browse, is_known: Callable[[str], bool], corpus: str) -> tuple[Outcome, int]:
+def docids_of(pairs: Iterable[Pair]) -> list[str]:
+    """Every document that some pairs name, in their order."""
+    return [docid for pair in pairs for docid in (pair.positive_docid, *pair.negative_docids)]
+
+
+def keep_known(pair: Pair, browse: Browse, unknown: Collection[str], corpus: str) -> tuple[Outcome, int]:
     """The pair with only the negatives that are known, and how many it lost; no pair if its positive is unknown.
 
-    is_known: whether a docid is in the corpus; corpus: as the user named it, for the message.
+    unknown: docids that are not in the corpus; corpus: as the user named it, for the message.
     """
-    if not is_known(browse.docid):
+    if browse.docid in unknown:
         fix = "Mine with the corpus these trajectories were collected on (config key: corpus)"
         return no_pair(browse, "not in corpus", f"which is not in corpus {corpus}. {fix}"), 0
-    known = [docid for docid in pair.negative_docids if is_known(docid)]
+    known = [docid for docid in pair.negative_docids if docid not in unknown]
     return replace(pair, negative_docids=known), len(pair.negative_docids) - len(known)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from lrat_ray.mining.judge import Verdict, with_verdict
-from lrat_ray.mining.transitions import find_browses
-from lrat_ray.schema import Browse, SearchResult, Step, Trajectory
+from lrat_ray.mining.transitions import candidate_sets, find_browses
+from lrat_ray.schema import Browse, CandidateSets, SearchResult, Step, Trajectory
 
 
 def think(text: str) -> Step:
@@ -36,3 +36,8 @@ def judged(of: Trajectory, *verdicts: Verdict | None) -> list[Browse]:
     """The browses of a trajectory with their verdicts, in order."""
     browses, _ = find_browses(of, "test")
     return [with_verdict(row, verdict) for row, verdict in zip(browses, verdicts, strict=True)]
+
+
+def sets(of: Trajectory) -> CandidateSets:
+    """What its searches showed."""
+    return candidate_sets(of, len(find_browses(of, "test")[0]))

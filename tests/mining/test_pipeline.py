@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
 import re
 import shutil
 import signal
@@ -12,20 +12,20 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import psutil
 import pytest
 
 from lrat_ray import artifacts
 from lrat_ray.artifacts import ArtifactError, Manifest
 from lrat_ray.config import Config, ConfigError
-from lrat_ray.llm import LLMError
-from lrat_ray.mining import pipeline
+from lrat_ray.mining import pipeline, weighing
 from lrat_ray.mining.intensity import Intensity
+from lrat_ray.mining.weighing import weigh
 from lrat_ray.schema import Browse, Pair, Trajectory
 from lrat_ray.trajectories import source
 
@@ -38,6 +38,11 @@ def config_for(trajectories: Path | str, output: Path, **changes: Any) -> Config
 
 def pairs_of(manifest: Manifest) -> list[Pair]:
     return list(artifacts.read_rows(manifest.uri, Pair, "pairs"))
+
+
+def verdicts_of(output: Path) -> list[Browse]:
+    """The browses that the pairs at `output` were made of."""
+    return browses_of(output / "judged" if (output / "judged").exists() else output / "mined")
 
 
 def browses_of(uri: str | Path) -> list[Browse]:
@@ -60,7 +65,7 @@ def test_the_reference_protocol_yields_the_public_miners_pairs(
 ) -> None:
     config = config_for(lrat_trajectories / "trajectories", tmp_path, mining__protocol="reference", judge__backend=backend)
     pairs = pairs_of(pipeline.run(config))
-    reasoning = {(b.trajectory_id, b.browse_step): b.reasoning for b in browses_of(tmp_path / "judged")}
+    reasoning = {(b.trajectory_id, b.browse_step): b.reasoning for b in verdicts_of(tmp_path)}
     mined = [
         {
             "judge": judge,
@@ -99,7 +104,7 @@ def test_window_pairs_of_the_real_files_and_an_account_of_every_browse(lrat_traj
 def test_parts_change_nothing_but_the_files(lrat_trajectories: Path, tmp_path: Path) -> None:
     trajectories = lrat_trajectories / "trajectories"
     one = pipeline.run(config_for(trajectories, tmp_path / "one"))
-    seven = pipeline.run(config_for(trajectories, tmp_path / "seven", mining__rows_per_part=1))
+    seven = pipeline.run(config_for(trajectories, tmp_path / "seven", mining__trajectories_per_part=1))
     assert (len(one.parts), len(seven.parts)) == (1, 7)
     assert pairs_of(one) == pairs_of(seven)
     assert (one.rows, one.metrics) == (seven.rows, seven.metrics)
@@ -107,9 +112,9 @@ def test_parts_change_nothing_but_the_files(lrat_trajectories: Path, tmp_path: P
 
 def test_a_trajectories_artifact_gives_the_pairs_of_its_run_files(lrat_trajectories: Path, tmp_path: Path) -> None:
     root = str(lrat_trajectories / "trajectories")
-    (files,) = source.chunks(root, 10)
-    tools = {"search_tools": ("search",), "browse_tools": ("get_document", "visit")}
-    rows = [row for file in files for row in source.read(file, root, **tools)]
+    slices = [piece for share in source.shares(root, 10) for piece in share]
+    dialect = source.dialect(Config().logs)
+    rows = [row for piece in slices for row in source.read(piece, root, "auto", dialect)]
     work = artifacts.begin(str(tmp_path / "rollout"), kind="trajectories", config={}, inputs={})
     work.write_rows("part-00000.parquet", rows[:3], Trajectory)
     work.write_rows("part-00001.parquet", rows[3:], Trajectory)
@@ -128,7 +133,7 @@ def test_malformed_run_files_are_listed_and_the_others_are_mined(run_files: Path
     for stage in ("out", "out/mined"):
         rejected = list(artifacts.read_rejected(str(tmp_path / stage)))
         assert [Path(row.source).name for row in rejected] == ["2.json", "3.json", "8.json"]
-        assert [row.position for row in rejected][1:] == ["result", "byte 14"]
+        assert [row.position for row in rejected][1:] == ["top level", "byte 14"]
         assert re.fullmatch(r"line \d+ column \d+", rejected[0].position)
 
 
@@ -137,10 +142,10 @@ def test_a_source_without_trajectories_is_an_error_that_says_why(tmp_path: Path)
         pipeline.run(config_for(tmp_path / "nowhere", tmp_path / "out"))
     empty = tmp_path / "empty"
     empty.mkdir()
-    with pytest.raises(ArtifactError, match="neither a directory with run files"):
+    with pytest.raises(ArtifactError, match="no log lies in the directory .*empty; looked for .json"):
         pipeline.run(config_for(empty, tmp_path / "out2"))
     (empty / "1.json").write_text("[]")
-    with pytest.raises(ArtifactError, match="holds no trajectory; .*1.json, top level: expected an object, found list"):
+    with pytest.raises(ArtifactError, match="holds no trajectory; .*1.json, top level: an empty list"):
         pipeline.run(config_for(empty, tmp_path / "out3"))
     with pytest.raises(ConfigError, match="llm.base_url is not set"):
         pipeline.run(config_for(empty, tmp_path / "out4", judge__backend="openai"))
@@ -167,20 +172,106 @@ def test_docids_are_checked_against_the_corpus(lrat_trajectories: Path, tmp_path
         "Mine with the corpus these trajectories were collected on (config key: corpus)"
     )
     corpus.write_text("".join(json.dumps({"docid": d, "text": "t"}) + "\n" for d in sorted(known | {"9358159"})))
-    manifest = pipeline.weigh(config.replace(force=True), str(config.trajectories), str(tmp_path / "whole" / "judged"))
+    manifest = weigh(config, *[str(tmp_path / "checked" / "mined")] * 2)
     assert manifest.metrics["negatives_not_in_corpus"] == 1
     assert pairs_of(manifest)[0].negative_docids == pairs[0].negative_docids[1:]
 
 
-def test_browses_of_other_trajectories_are_refused(run_files: Path, tmp_path: Path) -> None:
+def test_verdicts_on_other_browses_are_refused(run_files: Path, tmp_path: Path) -> None:
     config = config_for(run_files, tmp_path / "mined")
     mined = pipeline.mine(config)
     (run_files / "1.json").unlink()
-    with pytest.raises(ArtifactError, match="were not mined from"):
-        pipeline.weigh(config.replace(output=str(tmp_path / "pairs")), str(run_files), mined.uri)
-    with pytest.raises(ArtifactError, match="1 parts of browses, 6 of trajectories"):
-        other = config.replace(output=str(tmp_path / "pairs2"), mining__rows_per_part=1)
-        pipeline.weigh(other, str(run_files), mined.uri)
+    others = pipeline.mine(config.replace(output=str(tmp_path / "others")))
+    with pytest.raises(ArtifactError, match="trajectory 1 has other browses. Judge the browses of"):
+        weigh(config.replace(output=str(tmp_path / "pairs")), mined.uri, others.uri)
+    cut = pipeline.mine(config.replace(output=str(tmp_path / "cut"), mining__trajectories_per_part=1))
+    with pytest.raises(ArtifactError, match="1 parts there, 6 here"):
+        weigh(config.replace(output=str(tmp_path / "pairs2")), mined.uri, cut.uri)
+
+
+def test_every_protocol_accounts_for_every_browse_of_the_real_files(lrat_trajectories: Path, tmp_path: Path) -> None:
+    """The same verdicts, another protocol: the pairs are made anew in the same output, and nothing is judged again."""
+    config = config_for(lrat_trajectories / "trajectories", tmp_path, judge__backend="rule")
+    positives: dict[str, list[tuple[str, str]]] = {}
+    negatives: dict[str, int] = {}
+    judged_at = 0
+    for protocol in ("paper", "window"):
+        manifest = pipeline.run(config.replace(mining__protocol=protocol))
+        before, judged_at = judged_at, (tmp_path / "judged" / "manifest.json").stat().st_mtime_ns
+        assert before in (0, judged_at)  # judged once
+        assert manifest.rows == {"in": 20, "out": 19, "rejected": 1}
+        assert manifest.protocol["protocol"] == protocol
+        pairs = pairs_of(manifest)
+        positives[protocol] = [(pair.pair_id, pair.positive_docid) for pair in pairs]
+        negatives[protocol] = sum(len(pair.negative_docids) for pair in pairs)
+        assert np.mean([pair.weight for pair in pairs]) == pytest.approx(1.0)
+    assert positives["paper"] == positives["window"]
+    assert negatives["paper"] < negatives["window"]
+    with pytest.raises(ArtifactError, match="post_browse: 'spread' there, 'first-step' now"):
+        pipeline.run(config.replace(mining__protocol="reference"))  # it reads other reasoning, which was not judged
+
+
+def test_the_cap_leaves_no_question_more_pairs_and_lists_the_others(lrat_trajectories: Path, tmp_path: Path) -> None:
+    config = config_for(lrat_trajectories / "trajectories", tmp_path, mining__max_pairs_per_question=2)
+    manifest = pipeline.run(config)
+    pairs = pairs_of(manifest)
+    per_question = Counter(b.query_id for b in verdicts_of(tmp_path))
+    assert Counter(pair.query_id for pair in pairs) == {q: min(2, n) for q, n in per_question.items()}
+    assert np.mean([pair.weight for pair in pairs]) == pytest.approx(1.0)
+    assert manifest.rows == {"in": 20, "out": len(pairs), "rejected": 20 - len(pairs)}
+    rejected = list(artifacts.read_rejected(manifest.uri))
+    assert {row.reason for row in rejected} == {"over the cap"}
+    assert "has enough pairs (mining.max_pairs_per_question=2)" in rejected[0].detail
+    kept, dropped = {pair.pair_id for pair in pairs}, {row.position.removeprefix("pair ") for row in rejected}
+    assert kept | dropped == {f"{b.trajectory_id}/{b.browse_step}" for b in verdicts_of(tmp_path)}
+
+
+def test_negatives_can_be_checked_against_every_trajectory_of_the_question(run_files: Path, tmp_path: Path) -> None:
+    """Two runs of a question: what one found useful is no negative of the other."""
+    run = json.loads((run_files / "6.json").read_text())
+    for path in run_files.glob("*.json"):
+        path.unlink()
+    for name, opened in (("seed1", "a"), ("seed2", "b")):
+        call = {"type": "tool_call", "tool_name": "search", "arguments": {"query": "q"}, "output": "DocID:a\nDocID:b\nDocID:c"}
+        visit = {"type": "tool_call", "tool_name": "visit", "arguments": {"docid": opened}, "output": "text"}
+        thought = {"type": "reasoning", "output": "that helps"}
+        (run_files / f"{name}.json").write_text(json.dumps({**run, "result": [call, visit, thought]}))
+    config = config_for(run_files, tmp_path / "out", mining__trajectories_per_part=1)
+    assert [pair.negative_docids for pair in pairs_of(pipeline.run(config))] == [["b", "c"], ["a", "c"]]
+    wide = config.replace(mining__question_wide=True)
+    assert [pair.negative_docids for pair in pairs_of(pipeline.run(wide))] == [["c"], ["c"]]
+
+
+def test_only_correct_trajectories_are_mined_where_the_log_tells(run_files: Path, tmp_path: Path) -> None:
+    config = config_for(run_files, tmp_path / "unknown", mining__trajectories="correct")
+    with pytest.raises(ArtifactError, match="none of the 7 trajectories is known to be correct. Give each a boolean"):
+        pipeline.run(config)
+    for path in run_files.glob("*.json"):
+        path.write_text(json.dumps({**json.loads(path.read_text()), "correct": path.stem in ("10", "4")}))
+    everything = pipeline.run(config.replace(output=str(tmp_path / "correct"), mining__trajectories="all"))
+    mined_at = (tmp_path / "correct" / "mined" / "manifest.json").stat().st_mtime_ns
+    manifest = pipeline.run(config.replace(output=str(tmp_path / "correct")))
+    assert (tmp_path / "correct" / "mined" / "manifest.json").stat().st_mtime_ns == mined_at
+    of_right_outcome = {pair.trajectory_id for pair in pairs_of(manifest)}
+    assert of_right_outcome == {"10", "4"}
+    others = pipeline.run(config.replace(output=str(tmp_path / "incorrect"), mining__trajectories="incorrect"))
+    assert everything.rows["in"] == manifest.rows["in"] == others.rows["in"] == 20
+    assert manifest.rows["out"] + others.rows["out"] == 20
+    assert manifest.metrics["rejected_by_reason"] == {"other outcome": others.rows["out"]}
+
+
+def test_the_judges_retention_of_evidence_is_reported(lrat_trajectories: Path, tmp_path: Path) -> None:
+    config = config_for(lrat_trajectories / "trajectories", tmp_path / "out", judge__backend="rule")
+    pipeline.run(config)
+    judged = verdicts_of(tmp_path / "out")
+    dismissed = next(browse for browse in judged if not browse.relevant)
+    questions = tmp_path / "questions.jsonl"
+    row = {"query_id": dismissed.query_id, "question": "?", "answer": "!", "evidence_docids": [dismissed.docid]}
+    questions.write_text(json.dumps(row) + "\n")
+    metrics = pipeline.run(config.replace(questions__train=str(questions))).metrics
+    others = sum(browse.query_id == dismissed.query_id for browse in judged) - 1
+    assert (metrics["evidence_retention"], metrics["evidence_browses_judged"]) == (0.0, 1)
+    assert (metrics["non_evidence_retention"], metrics["non_evidence_browses_judged"]) == (1.0, others)
 
 
 def test_weights_can_be_switched_off(lrat_trajectories: Path, tmp_path: Path) -> None:
@@ -197,167 +288,79 @@ def test_weights_can_be_switched_off(lrat_trajectories: Path, tmp_path: Path) ->
     }
 
 
-class JudgeEndpoint(ThreadingHTTPServer):
-    """An OpenAI-compatible endpoint: dismisses what says "search again", rambles where `rambles` is, keeps what it is asked."""
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Chat)
-        self.asked: list[str] = []
-        self.rambles: re.Pattern[str] | None = re.compile("^Great")
-        self.wait_s = 0.0
-        self.url = f"http://127.0.0.1:{self.server_port}/v1"
-
-
-class _Chat(BaseHTTPRequestHandler):
-    server: JudgeEndpoint
-
-    def do_POST(self) -> None:
-        reasoning = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["messages"][-1]["content"]
-        self.server.asked.append(reasoning)
-        time.sleep(self.server.wait_s)
-        word = "NOT_RELEVANT" if "search again" in reasoning else "RELEVANT"
-        content = "no idea" if self.server.rambles and self.server.rambles.search(reasoning) else word
-        choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": content}}
-        body = {"id": "1", "object": "chat.completion", "created": 0, "model": "m", "choices": [choice]}
-        self._send(body)
-
-    def do_GET(self) -> None:
-        names = ("m", "simulated-relevance-judge")
-        self._send({"object": "list", "data": [{"id": name, "object": "model"} for name in names]})
-
-    def _send(self, body: dict[str, Any]) -> None:
-        answer = json.dumps(body).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(answer)))
-        self.end_headers()
-        self.wfile.write(answer)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
-
-
 @pytest.fixture
-def endpoint() -> Iterator[JudgeEndpoint]:
-    with JudgeEndpoint() as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield server
-        server.shutdown()
+def many_runs(run_files: Path) -> Path:
+    """84 run files: enough to be interrupted in."""
+    for path in list(run_files.glob("*.json")):
+        for copy in range(11):
+            shutil.copyfile(path, run_files / f"{path.stem}-{copy}.json")
+    return run_files
 
 
-def test_an_endpoint_judges_and_its_failures_are_listed_not_guessed(
-    lrat_trajectories: Path, tmp_path: Path, endpoint: JudgeEndpoint
-) -> None:
-    config = config_for(
-        lrat_trajectories / "trajectories", tmp_path, judge__backend="openai", judge__model="m", llm__base_url=endpoint.url
-    )
-    manifest = pipeline.run(config)
-    judged = browses_of(tmp_path / "judged")
-    expected = [
-        "failed" if b.reasoning.startswith("Great") else "irrelevant" if "search again" in b.reasoning else "relevant"
-        for b in judged
-    ]
-    assert sorted(endpoint.asked) == sorted(b.reasoning for b in judged)
-    assert artifacts.read_manifest(str(tmp_path / "judged")).metrics == {
-        **{name: expected.count(name) for name in ("relevant", "irrelevant", "failed")},
-        "unjudged": 0,
-        "rejected_by_reason": {},
-    }
-    assert {"failed", "irrelevant", "relevant"} == set(expected)
-    rejected = Counter({"judge failed": expected.count("failed"), "judged irrelevant": expected.count("irrelevant")})
-    assert manifest.metrics["rejected_by_reason"] == rejected
-    assert manifest.rows["in"] == manifest.rows["out"] + sum(rejected.values())
-    assert {b.judge_error for b in judged if b.judge_status == "failed"} == {
-        "the judge must end with RELEVANT or NOT_RELEVANT, but its answer ends with 'no idea'"
-    }
-
-
-def test_failed_judgements_are_asked_again_and_the_pairs_made_anew(
-    lrat_trajectories: Path, tmp_path: Path, endpoint: JudgeEndpoint
-) -> None:
-    changes = {"judge__backend": "openai", "judge__model": "m", "mining__rows_per_part": 2, "llm__base_url": endpoint.url}
-    config = config_for(lrat_trajectories / "trajectories", tmp_path / "again", **changes)
-    endpoint.rambles = re.compile("")
-    nothing = pipeline.run(config)
-    assert (nothing.rows["out"], nothing.metrics["rejected_by_reason"]) == (0, {"judge failed": 20})
-    endpoint.rambles = re.compile("^Great")
-    some = pipeline.run(config)
-    failed = [b.reasoning for b in browses_of(tmp_path / "again" / "judged") if b.judge_status == "failed"]
-    assert failed and some.rows["out"] > 0
-    times = {path: path.stat().st_mtime_ns for path in (tmp_path / "again").rglob("*.json")}
-    endpoint.asked.clear()
-    assert pipeline.run(config) == some  # they failed again: no manifest changes, nor what hangs on it
-    assert sorted(endpoint.asked) == sorted(failed)
-    assert {path: path.stat().st_mtime_ns for path in times} == times
-    endpoint.rambles = None
-    whole = pipeline.run(config)
-    fresh = pipeline.run(config.replace(output=str(tmp_path / "fresh")))
-    assert pairs_of(whole) == pairs_of(fresh)
-    assert (whole.rows, whole.metrics) == (fresh.rows, fresh.metrics)
-    assert browses_of(tmp_path / "again" / "judged") == browses_of(tmp_path / "fresh" / "judged")
-    endpoint.asked.clear()
-    assert pipeline.run(config.replace(llm__base_url=None)) == whole  # nothing is left to ask
-    assert endpoint.asked == []
-    os.utime(tmp_path / "again" / "judged" / "manifest.json")
-    with pytest.raises(ArtifactError, match="strict_negatives"):  # other settings still ask for --force
-        pipeline.run(config.replace(mining__strict_negatives=not config.mining.strict_negatives))
-
-
-def test_the_judge_is_looked_for_before_any_work(lrat_trajectories: Path, tmp_path: Path, endpoint: JudgeEndpoint) -> None:
-    config = config_for(lrat_trajectories / "trajectories", tmp_path / "out", judge__backend="openai", llm__max_retries=0)
-    with pytest.raises(LLMError, match="check that the endpoint is running"):
-        pipeline.run(config.replace(llm__base_url="http://127.0.0.1:9/v1"))
-    with pytest.raises(ConfigError, match="judge.model: .* does not offer gpt-9; it offers m, simulated-relevance-judge"):
-        pipeline.run(config.replace(llm__base_url=endpoint.url, judge__model="gpt-9"))
-    assert not (tmp_path / "out").exists()
-
-
-def test_a_killed_run_continues_with_the_parts_that_are_missing(
-    lrat_trajectories: Path, tmp_path: Path, endpoint: JudgeEndpoint
-) -> None:
+def test_a_killed_run_continues_with_the_parts_that_are_missing(many_runs: Path, tmp_path: Path) -> None:
     import ray
 
-    changes = {"judge__backend": "openai", "judge__model": "m", "judge__concurrency": 1, "llm__base_url": endpoint.url}
-    config = config_for(lrat_trajectories / "trajectories", tmp_path / "killed", mining__rows_per_part=2, **changes)
-    endpoint.wait_s = 0.3
-    endpoint.rambles = None  # failures are asked again: only what is missing is counted here
+    config = config_for(many_runs, tmp_path / "killed", mining__trajectories_per_part=2, judge__backend="rule")
+    joined = config.replace(ray__address=ray.get_runtime_context().gcs_address)
     script = (
         "import sys; from lrat_ray.config import Config; from lrat_ray.mining import pipeline\n"
         "pipeline.run(Config.model_validate_json(sys.argv[1]))"
     )
-    joined = config.replace(ray__address=ray.get_runtime_context().gcs_address)
     process = subprocess.Popen([sys.executable, "-c", script, joined.model_dump_json()])
-    judged = tmp_path / "killed" / "judged"
-    deadline = time.monotonic() + 60
-    while len(list(judged.glob("part-*.parquet"))) < 2:
+    mined = tmp_path / "killed" / "mined"
+    deadline = time.monotonic() + 120
+    while len(list(mined.glob("part-*.parquet"))) < 3:
         assert process.poll() is None and time.monotonic() < deadline, "the run ended before it could be killed"
-        time.sleep(0.02)
+        time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    asked_before = -1
-    while asked_before != len(endpoint.asked):  # Ray ends the tasks of a driver that is gone, but not at once
-        asked_before = len(endpoint.asked)
+    there: dict[Path, int] = {}
+    while there != (now := {path: path.stat().st_mtime_ns for path in mined.glob("part-*.parquet")}):
+        there = now  # Ray ends the tasks of a driver that is gone, but not at once
         time.sleep(1)
-    assert not (judged / "manifest.json").exists()
-    there = {path: path.stat().st_mtime_ns for path in judged.glob("part-*.parquet")}
-    endpoint.wait_s = 0.0
+    assert not (mined / "manifest.json").exists() and len(there) < 42
 
     resumed = pipeline.run(config)
     assert {path: path.stat().st_mtime_ns for path in there} == there
-    asked_again = len(endpoint.asked) - asked_before
-    assert asked_again == 20 - sum(len(artifacts.read_table(str(path))) for path in there)
     uninterrupted = pipeline.run(config.replace(output=str(tmp_path / "whole")))
-    assert browses_of(judged) == browses_of(tmp_path / "whole" / "judged")
+    assert browses_of(mined) == browses_of(tmp_path / "whole" / "mined")
     assert pairs_of(resumed) == pairs_of(uninterrupted)
     assert (resumed.rows, resumed.metrics) == (uninterrupted.rows, uninterrupted.metrics)
+
+
+def test_a_worker_that_dies_changes_nothing(many_runs: Path, tmp_path: Path) -> None:
+    """One worker process is killed in each of several tasks; Ray runs those again."""
+    config = config_for(many_runs, tmp_path / "killed", mining__trajectories_per_part=8)
+    killed: list[int] = []
+    finished = threading.Event()
+
+    def kill() -> None:
+        while not finished.is_set() and len(killed) < 3:
+            for process in psutil.Process().children(recursive=True):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    if process.pid not in killed and "ray::Map(task)" in " ".join(process.cmdline()):
+                        process.kill()
+                        killed.append(process.pid)
+                        break
+            finished.wait(0.3)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    try:
+        manifest = pipeline.run(config)
+    finally:
+        finished.set()
+        killer.join()
+    assert killed
+    whole = pipeline.run(config.replace(output=str(tmp_path / "whole")))
+    assert pairs_of(manifest) == pairs_of(whole)
+    assert (manifest.rows, manifest.metrics) == (whole.rows, whole.metrics)
 
 
 def test_weighing_continues_after_an_interruption_between_its_passes(
     lrat_trajectories: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = config_for(lrat_trajectories / "trajectories", tmp_path / "cut", mining__rows_per_part=2)
+    config = config_for(lrat_trajectories / "trajectories", tmp_path / "cut", mining__trajectories_per_part=2)
 
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
@@ -374,14 +377,45 @@ def test_weighing_continues_after_an_interruption_between_its_passes(
     assert not (tmp_path / "cut" / "unweighted").exists()
 
 
-def test_force_starts_over_and_another_setting_without_it_is_refused(run_files: Path, tmp_path: Path) -> None:
+def test_force_starts_over_and_other_trajectories_without_it_are_refused(run_files: Path, tmp_path: Path) -> None:
     config = config_for(run_files, tmp_path / "out")
     first = pipeline.run(config)
     (run_files / "1.json").unlink()
-    with pytest.raises(ArtifactError, match="--force"):
+    with pytest.raises(ArtifactError, match="--force"):  # other trajectories: the browses there are not theirs
         pipeline.run(config)
     again = pipeline.run(config.replace(force=True))
     assert (first.rows["in"], again.rows["in"]) == (20, 19)
+
+
+@pytest.mark.parametrize("stops_at", ["the manifest is removed", "parts are removed", "the manifest is written"])
+def test_a_run_that_ends_while_pairs_are_made_anew_leaves_work_that_is_continued(
+    stops_at: str, lrat_trajectories: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = config_for(lrat_trajectories / "trajectories", tmp_path / "out", mining__max_pairs_per_question=1)
+    first = pipeline.run(config)
+    mine = tmp_path / "out" / "kept.parquet"
+    mine.write_bytes(b"the user's own")
+    other = config.replace(mining__protocol="window")
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        if stops_at == "the manifest is removed":
+            patch.setattr(artifacts, "remove", interrupted)
+        elif stops_at == "parts are removed":
+            patch.setattr(weighing, "url_to_fs", interrupted)
+        else:
+            patch.setattr(weighing, "finish", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            pipeline.run(other)
+    again = pipeline.run(config)
+    assert (again.rows, again.metrics) == (first.rows, first.metrics)
+    assert len(pairs_of(again)) == 7
+    assert len(list(artifacts.read_rejected(again.uri))) == 13
+    changed = pipeline.run(other)
+    assert (len(pairs_of(changed)), len(list(artifacts.read_rejected(changed.uri)))) == (7, 13)
+    assert mine.read_bytes() == b"the user's own"
 
 
 def test_force_deletes_nothing_but_our_own_work(run_files: Path, tmp_path: Path) -> None:
@@ -390,3 +424,8 @@ def test_force_deletes_nothing_but_our_own_work(run_files: Path, tmp_path: Path)
     kept.write_text("mine")
     pipeline.run(config_for(run_files, tmp_path / "out", force=True))
     assert kept.read_text() == "mine"
+    questions = tmp_path / "out" / "questions.jsonl"
+    questions.write_text("{}")
+    with pytest.raises(ArtifactError, match="questions.train: .* lies inside the output"):
+        pipeline.run(config_for(run_files, tmp_path / "out", force=True, questions__train=str(questions)))
+    assert questions.exists()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from lrat_ray.mining.transitions import NOT_SHOWN, find_browses, search_reasoning
+from lrat_ray.mining.lengths import measured
+from lrat_ray.mining.transitions import NOT_SHOWN, candidate_sets, find_browses, search_reasoning
+from lrat_ray.schema import CandidateSets, Step
 from tests.mining.steps import browse, search, think, trajectory
 
 
@@ -33,8 +35,51 @@ def test_a_document_that_is_shown_only_later_was_not_shown() -> None:
 
 def test_post_browse_reasoning_is_what_follows_directly() -> None:
     of = trajectory(search("q", "a", "b"), browse("a"), browse("b"), think("one"), think("two"), search("r"), think("three"))
-    assert [r.reasoning for r in find_browses(of, "f")[0]] == ["", "one\ntwo"]
-    assert [r.reasoning for r in find_browses(of, "f", max_reasoning_steps=1)[0]] == ["", "one"]
+    assert [r.reasoning for r in find_browses(of, "f", "last")[0]] == ["", "one\ntwo"]
+    assert [r.reasoning for r in find_browses(of, "f", "first-step")[0]] == ["", "one"]
+
+
+def test_browses_without_reasoning_between_them_share_what_follows_the_last() -> None:
+    of = trajectory(search("q", "a", "b", "c"), browse("a"), think("x"), browse("b"), browse(None), browse("c"), think("y"))
+    rows = find_browses(of, "f", "spread")[0]
+    assert [(r.docid, r.reasoning, r.shared_by) for r in rows] == [("a", "x", 1), ("b", "y", 2), ("c", "y", 2)]
+    assert [(r.run_position, r.run_length) for r in rows] == [(0, 3), (1, 3), (2, 3)]
+    rows = find_browses(of, "f", "last")[0]
+    assert [(r.docid, r.reasoning, r.shared_by) for r in rows] == [("a", "x", 1), ("b", "", 1), ("c", "y", 1)]
+
+
+def test_a_search_ends_a_run_and_what_is_thought_after_it_is_not_about_the_browse() -> None:
+    of = trajectory(search("q", "a", "b"), browse("a"), search("r", "b"), think("hm"), browse("b"), think("yes"))
+    rows = find_browses(of, "f")[0]
+    assert [(r.reasoning, r.run_position, r.run_length) for r in rows] == [("", 0, 1), ("yes", 0, 1)]
+
+
+def test_calls_of_one_turn_are_thought_about_together() -> None:
+    """Chat models call tools in parallel: the next turn's reasoning is about all of them."""
+    of = trajectory(search("q", "a", "b"), browse("a"), search("r"), browse("b"), think("both"))
+    parallel = replace(of, steps=[replace(step, turn=1) if step.kind != "reasoning" else step for step in of.steps])
+    rows = find_browses(parallel, "f")[0]
+    assert [(r.reasoning, r.shared_by, r.run_length) for r in rows] == [("both", 2, 1), ("both", 2, 1)]
+
+
+def test_reasoning_of_which_only_the_length_was_logged_counts_and_is_shared() -> None:
+    of = trajectory(search("q", "a", "b"), browse("a"), browse("b"), Step(turn=0, kind="reasoning", tokens=31))
+    rows = find_browses(of, "f")[0]
+    assert [(r.reasoning, r.reasoning_tokens) for r in rows] == [("", 16), ("", 16)]
+    of = trajectory(search("q", "a"), browse("a"), *[Step(turn=0, kind="reasoning", tokens=n) for n in (100, 50)])
+    (row,) = measured(find_browses(of, "f")[0], lambda texts: [0 for _ in texts])
+    assert row.reasoning_tokens == 150
+
+
+def test_a_document_listed_twice_by_one_search_has_its_better_rank() -> None:
+    assert find_browses(trajectory(search("q", "a", "b", "a"), browse("a")), "f")[0][0].rank == 1
+
+
+def test_candidate_sets_keep_what_pairs_are_made_of() -> None:
+    of = trajectory(think("t"), search("q", "a", "b"), browse("a"), search(None), Step(turn=0, kind="answer", text="x"))
+    assert candidate_sets(of, 1) == CandidateSets(
+        trajectory_id="t", browses=1, correct=None, kinds="rsbsa", queries=["q", ""], candidates=[["a", "b"], []]
+    )
 
 
 def test_a_document_opened_twice_gives_two_rows() -> None:
