@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 # What a machine without a GPU may leave out. Everything else that a test needs is installed by .ci/run.
-ALLOWED_REASONS = ("needs a GPU", "needs vLLM")
+ALLOWED_REASONS = ("needs a GPU",)
 
 
 def skipped(report: Path) -> Iterator[tuple[str, str]]:

@@ -17,14 +17,17 @@ from rich.console import Console
 from lrat_ray import artifacts, documents, questions
 from lrat_ray.agents import rollout
 from lrat_ray.artifacts import Manifest, join
-from lrat_ray.config import Config, ConfigError, Run
+from lrat_ray.config import Config, ConfigError
 from lrat_ray.evaluation import evaluate
 from lrat_ray.llm import ChatClient
 from lrat_ray.memory import PeakMemory
-from lrat_ray.mining import pipeline as mining
+from lrat_ray.mining.judging import judge
+from lrat_ray.mining.pipeline import mine
+from lrat_ray.mining.weighing import weigh
 from lrat_ray.retrieval import index, service
 from lrat_ray.retrieval.client import promote
 from lrat_ray.schema import Pair
+from lrat_ray.sections import Run
 from lrat_ray.training import control, loop
 
 _TRAINED = ("control", "naive", "filter", "lrat")
@@ -35,6 +38,9 @@ _DECISIVE = (
     "judge.backend",
     "judge.pattern",
     "judge.model",
+    "judge.thinking",
+    "judge.sampling",
+    "judge.threshold",
     "train",
     "index.precision",
     "index.passage_max_tokens",
@@ -177,7 +183,9 @@ class _Round:
         return self._step("evaluate", lambda: evaluate.run(config))
 
     def _import_corpus(self) -> Manifest:
-        return artifacts.read_manifest(documents.ensure(str(self.config.corpus), self._at("documents")), "documents")
+        return artifacts.read_manifest(
+            documents.ensure(str(self.config.corpus), self._at("documents"), config=self.config), "documents"
+        )
 
     def _import_questions(self) -> None:
         """Both question sets; the simulated agent plans by sub-questions, and evaluation shares no evidence with training."""
@@ -205,10 +213,12 @@ class _Round:
     def _mine(self) -> None:
         """Trajectories -> browses -> verdicts -> weighted pairs."""
         config = self._config("pairs", trajectories=self.trajectories, corpus=self.documents)
-        self.mined = self._step("mine", lambda: mining.mine(config.replace(output=self._at("mined")))).uri
-        judging = config.replace(output=self._at("judged"), **({} if artifacts.is_work(self._at("pairs")) else self._llm()))
-        self.judged = self._step("judge", lambda: mining.judge(judging, self.mined)).uri
-        self.pairs = self._step("weigh", lambda: mining.weigh(config, self.trajectories, self.judged)).uri
+        self.mined = self._step("mine", lambda: mine(config.replace(output=self._at("mined")))).uri
+        has_pairs = artifacts.is_work(self._at("pairs"))  # encoders may hang on them: then no verdict changes any more
+        to_judge = config.replace(output=self._at("judged"), judge__retry_failed=not has_pairs)
+        to_judge = to_judge if has_pairs else to_judge.replace(**self._llm())
+        self.judged = self._step("judge", lambda: judge(to_judge, self.mined)).uri
+        self.pairs = self._step("weigh", lambda: weigh(config, self.mined, self.judged)).uri
 
     def _evaluate_arm(self, arm: Arm) -> Run:
         """Make the arm's release, promote it and let the agents answer the evaluation questions with it."""
@@ -264,7 +274,7 @@ class _Round:
             mining__strict_negatives=self.config.mining.strict_negatives and arm.name == "filter",
         )
         browses = self.judged if arm.name == "filter" else self.mined
-        return self._step(f"pairs {arm.name}", lambda: mining.weigh(config, self.trajectories, browses)).uri, self.documents
+        return self._step(f"pairs {arm.name}", lambda: weigh(config, self.mined, browses)).uri, self.documents
 
     def _trained_pairs(self) -> int:
         """How many pairs every arm trains on: as many as lrat has of relevant ones with a weight."""

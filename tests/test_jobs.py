@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,7 +22,14 @@ def head() -> Iterator[str]:
 
     cluster = Cluster(
         initialize_head=True,
-        head_node_args={"num_cpus": 6, "include_dashboard": True, "dashboard_port": 0},
+        head_node_args={
+            "num_cpus": 6,
+            "include_dashboard": True,
+            "dashboard_port": 0,
+            # The agent that takes jobs listens on 52365 by default; where this process's own Ray holds that port,
+            # the head would stay without an agent and answer "No available agent to submit job" for ever.
+            "dashboard_agent_listen_port": 0,
+        },
     )
     yield f"http://{cluster.head_node.webui_url}"
     cluster.shutdown()
@@ -32,14 +40,20 @@ def submit(head: str, script: str, *args: str) -> str:
     ray = Path(sys.executable).with_name("ray")
     runtime_env = json.dumps({"excludes": [".git", ".venv", "*.parquet"], "env_vars": {"HF_HUB_OFFLINE": "1"}})
     command = [str(ray), "job", "submit", "--address", head, "--working-dir", ".", "--runtime-env-json", runtime_env]
-    done = subprocess.run(
-        [*command, "--", sys.executable, script, *args],
-        cwd=ROOT,
-        env={**os.environ, "NO_COLOR": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    deadline = time.monotonic() + 120
+    while True:
+        done = subprocess.run(
+            [*command, "--", sys.executable, script, *args],
+            cwd=ROOT,
+            env={**os.environ, "NO_COLOR": "1"},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        # A head that was just started takes jobs only when its agent has registered, which on a busy machine takes a while.
+        if "No available agent to submit job" not in done.stderr or time.monotonic() > deadline:
+            break
+        time.sleep(2)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

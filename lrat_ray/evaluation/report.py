@@ -6,9 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
-from lrat_ray import __version__
+from lrat_ray import __version__, pages
 from lrat_ray.evaluation import charts
 from lrat_ray.evaluation.compare import BASE, METRICS, POOLED
 from lrat_ray.evaluation.example import Change, Example
@@ -35,35 +33,32 @@ def render_report(summary: Mapping[str, Any], *, curves: Curves, change: Change 
     models that were simulated. curves: {encoder: [{"step", "loss"}, ...]}. change and example: the runs to show before and
     after. All text of runs is escaped: it comes from models and documents that nobody vouches for.
     """
-    environment = Environment(
-        loader=PackageLoader("lrat_ray.evaluation", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     arm = subject(summary)
     baselines = [name for name in (BASE, "control") if difference_row(summary, arm, name, "success_rate")]
-    return environment.get_template("report.html.j2").render(
-        version=__version__,
-        headline=headline(summary),
-        arm=arm,
-        title=title,
-        questions=max(row["questions"] for row in summary["arms"]),
-        figures=_figures(summary, arm),
-        metric_names=METRIC_NAMES,
-        bar_charts=[charts.bar_chart(summary, metric) for metric in ("success_rate", "evidence_recall", "avg_steps")],
-        table=_table(summary),
-        seeds=_training_seeds(summary),
-        breakdown=_breakdown(summary, arm, baselines),
-        baselines=baselines,
-        curves=charts.loss_curves(curves),
-        change=change,
-        example=example,
-        sides=_sides(change, example),
-        protocol=summary["protocol"],
-        timings=summary.get("timings_s", {}),
-        memory=summary.get("peak_memory_mb", {}),
+    return (
+        pages.environment("lrat_ray.evaluation")
+        .get_template("report.html.j2")
+        .render(
+            version=__version__,
+            headline=headline(summary),
+            arm=arm,
+            title=title,
+            questions=max(row["questions"] for row in summary["arms"]),
+            figures=_figures(summary, arm),
+            metric_names=METRIC_NAMES,
+            bar_charts=[charts.bar_chart(summary, metric) for metric in ("success_rate", "evidence_recall", "avg_steps")],
+            table=_table(summary),
+            seeds=_training_seeds(summary),
+            breakdown=_breakdown(summary, arm, baselines),
+            baselines=baselines,
+            curves=charts.loss_curves(curves),
+            change=change,
+            example=example,
+            sides=_sides(change, example),
+            protocol=summary["protocol"],
+            timings=summary.get("timings_s", {}),
+            memory=summary.get("peak_memory_mb", {}),
+        )
     )
 
 

@@ -34,7 +34,7 @@ def build_control(config: Config, *, pairs: int, seed: int) -> Manifest:
     if work.manifest:
         return work.manifest
     scratch = artifacts.join(output, "scratch")
-    store = DocumentStore.open(documents.ensure(corpus, artifacts.join(scratch, "corpus")))
+    store = DocumentStore.open(documents.ensure(corpus, artifacts.join(scratch, "corpus"), config=config))
     chosen = control_pairs(store, pairs=pairs, group_size=config.train.group_size, seed=seed)
     named = sorted({store.row(docid) for pair in chosen for docid in (pair.positive_docid, *pair.negative_docids)})
     untitled = (dataclasses.replace(store.document(row), title=None) for row in named)

@@ -92,7 +92,7 @@ def run(config: Config) -> Manifest:
     began = time.monotonic()
     precision = usable_precision(train.precision, _device_type(train))
     train = train.model_copy(update={"precision": precision, "base_model": base_folder or base_model})
-    selected = _write_table(work, train, pairs, documents.ensure(corpus, artifacts.join(output, "documents")))
+    selected = _write_table(work, train, pairs, documents.ensure(corpus, artifacts.join(output, "documents"), config=config))
     prepared = time.monotonic()
     cluster.connect(config.ray)
     curve = _fit(output, train)

@@ -16,11 +16,11 @@ from collections.abc import Callable
 import numpy as np
 
 from lrat_ray.artifacts import read_table
-from lrat_ray.config import QUICKSTART_ENCODER
 from lrat_ray.documents import passage
 from lrat_ray.models import resolve_model, usable_precision
 from lrat_ray.retrieval.encoder import encode_texts, load_encoder
 from lrat_ray.schema import Document, from_table
+from lrat_ray.sections import QUICKSTART_ENCODER
 
 
 def main() -> None:

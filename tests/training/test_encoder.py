@@ -13,8 +13,9 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
 from transformers import AutoTokenizer, Qwen3Config, Qwen3Model, XLMRobertaConfig, XLMRobertaModel
 
-from lrat_ray.config import QUICKSTART_ENCODER, ConfigError
+from lrat_ray.config import ConfigError
 from lrat_ray.models import usable_precision
+from lrat_ray.sections import QUICKSTART_ENCODER
 from lrat_ray.training.encoder import Encoder, load_encoder, sub_batches
 
 TEXTS = ["castle", "opera novel river 3 actor album", "bridge 1 2", "island painter museum film city"]
