@@ -77,7 +77,7 @@ class Config(Section):
 
     def replace(self, **changes: Any) -> Config:
         """A copy with dotted keys changed, `.` written as `__`: `config.replace(output=x, train__seeds=(2,))`."""
-        return _validate(_merge(self.model_dump(), {k.replace("__", "."): v for k, v in changes.items()}))
+        return _validate(_merge(self.model_dump(exclude_unset=True), {k.replace("__", "."): v for k, v in changes.items()}))
 
     def require(self, key: str, why: str) -> str:
         """The string at a dotted key. Raises ConfigError, saying how to set it, when it is not set."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
 
 from lrat_ray import artifacts
 from lrat_ray.config import ConfigError
@@ -17,7 +18,8 @@ Precision = Literal["fp32", "bf16"]
 Role = Literal["query", "passage"]
 
 _PACKAGE = "package:"
-_PROMPT_NAMES: dict[Role, tuple[str, ...]] = {"query": ("query",), "passage": ("document", "passage", "corpus")}
+PROMPT_NAMES: dict[Role, str] = {"query": "query", "passage": "document"}
+"""What sentence-transformers calls the prompts of the two roles (`encode_query`, `encode_document`)."""
 _BF16_INSTRUCTIONS = ("amx_bf16", "avx512_bf16", "bf16")
 
 
@@ -45,15 +47,42 @@ def resolve_model(name: str) -> str:
     return os.path.expanduser(name)
 
 
-def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
-    """The tokenizer of a model (see `resolve_model`). Raises ConfigError, naming the model, when there is none."""
+def model_file(path: str, filename: str) -> str | None:
+    """The local copy of one file of a model folder or hub model (see `resolve_model`); None if the model has no such file.
+
+    Raises ConfigError for a name that is neither a folder nor a model of the hub.
+    """
+    if os.path.isdir(path):
+        file = os.path.join(path, filename)
+        return file if os.path.isfile(file) else None
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, HFValidationError, RepositoryNotFoundError
+
+    try:
+        return hf_hub_download(path, filename)
+    except EntryNotFoundError:  # no such file, or none in the cache of a machine without network
+        return None
+    except (RepositoryNotFoundError, HFValidationError) as error:
+        raise ConfigError(f"model {path}: neither a folder nor a model of the hub (ORGANISATION/NAME): {error}") from error
+
+
+def load_tokenizer(name: str, **options: Any) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model (see `resolve_model`), with options of transformers' `AutoTokenizer`.
+
+    Raises ConfigError, naming the model, when there is none.
+    """
     from transformers import AutoTokenizer
 
     path = resolve_model(name)
     try:
-        return AutoTokenizer.from_pretrained(path)
+        tokenizer = AutoTokenizer.from_pretrained(path, **options)
     except (OSError, ValueError) as error:
         raise ConfigError(f"model {name}: no tokenizer could be loaded from {path}: {error}") from error
+    if len(tokenizer) <= len(tokenizer.all_special_tokens):  # what transformers makes of a folder without tokenizer files
+        raise ConfigError(
+            f"model {name}: no tokenizer could be loaded from {path}: its vocabulary is empty; is tokenizer.json missing?"
+        )
+    return tokenizer
 
 
 def usable_precision(precision: Precision, device: str = "cpu") -> Precision:
@@ -69,5 +98,13 @@ def usable_precision(precision: Precision, device: str = "cpu") -> Precision:
 
 def prompt(model: SentenceTransformer, role: Role) -> str:
     """The text that the model's files put before a query or a passage; "" for none."""
-    names = [name for name in (*_PROMPT_NAMES[role], model.default_prompt_name) if name in model.prompts]
-    return str(model.prompts[names[0]]) if names else ""
+    return role_prompt(model.prompts, role)
+
+
+def role_prompt(prompts: Mapping[str, str | None], role: Role) -> str:
+    """The same, from the `prompts` of config_sentence_transformers.json.
+
+    Only "query" and "document" count: sentence-transformers fills in an empty one of each before it looks for other names, and
+    so never comes to "passage", "corpus" or its default prompt in `encode_query` and `encode_document`.
+    """
+    return prompts.get(PROMPT_NAMES[role]) or ""

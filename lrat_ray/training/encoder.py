@@ -1,54 +1,56 @@
 """The bi-encoder being trained: one sentence-transformers model for queries and passages, its lower layers frozen.
 
-Pooling, prompts and the order of modules are those of the model's own files, and `save` writes a folder of the same kind.
+Pooling, prompts and the order of modules are those of the model's own files (`base_model`), and saving writes a folder of that
+kind. Shapes: N sequences of token ids, dim = dimensions of an embedding.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
 from torch import Tensor, nn
 
-from lrat_ray.config import ConfigError
-from lrat_ray.models import Precision, Role, prompt, resolve_model
+from lrat_ray import query_template
+from lrat_ray.config import ConfigError, Train
+from lrat_ray.query_template import QueryTemplate
+from lrat_ray.training.base_model import BaseModel, read_base_model
+from lrat_ray.training.freezing import freeze
+
+_CPU_TOKENS_PER_FORWARD = 2_048
+_GPU_TOKENS_PER_FORWARD = 65_536
+
+
+def tokens_per_forward(train: Train) -> int:
+    """Tokens of a sub-batch: what fits a CPU's cache, or keeps a GPU busy, unless the configuration says otherwise."""
+    return train.tokens_per_forward or (_GPU_TOKENS_PER_FORWARD if train.use_gpu else _CPU_TOKENS_PER_FORWARD)
 
 
 class Encoder(nn.Module):
-    """A trainable bi-encoder. Parameters are fp32 whatever the precision of its arithmetic.
+    """A bi-encoder whose weights have the dtype of `model`; forward computes in `arithmetic`, or in that dtype if None."""
 
-    Training mode is for DeepSpeed: call `forward` on token ids made by `tokenize`.
-    """
-
-    def __init__(self, model: SentenceTransformer, *, max_tokens: dict[Role, int], precision: Precision):
+    def __init__(self, model: SentenceTransformer, *, template: QueryTemplate, arithmetic: torch.dtype | None = None):
         super().__init__()
         self.model = model
-        self._max_tokens = max_tokens
-        self._dtype = torch.bfloat16 if precision == "bf16" else None
-        # Sub-batches of about this size fit a CPU's cache; a GPU is only busy with far more.
-        self._tokens_per_forward = 2048 if model.device.type == "cpu" else 65_536
+        self._template = template
+        self._arithmetic = arithmetic
 
-    def tokenize(self, texts: list[str], role: Role) -> list[list[int]]:
-        """Token ids of each text, with the prompt and special tokens of its role, cut at the role's maximum."""
-        limit = min(self._max_tokens[role], self.model.max_seq_length or self._max_tokens[role])
-        prompted = [prompt(self.model, role) + text for text in texts]
-        return self.model.tokenizer(prompted, truncation=True, max_length=limit)["input_ids"]
+    def forward(self, sequences: Sequence[np.ndarray], cuts: Sequence[slice]) -> Tensor:
+        """N arrays of token ids -> [N, dim] float32 embeddings of length 1, in the same order.
 
-    def forward(self, sequences: Sequence[np.ndarray]) -> Tensor:
-        """N sequences of token ids -> [N, dim] float32 embeddings of length 1, in the same order.
-
-        Neighbours share a sub-batch, so sequences ordered by length cost the least padding.
+        Each of `cuts` (`dealing.sub_batches`) is padded and computed by itself; together they cover all sequences in order.
         """
-        device = self.model.device
+        device = next(self.parameters()).device
         embedded = []
         # One autocast region for all sub-batches: it casts each weight once.
-        with torch.autocast(device.type, dtype=self._dtype, enabled=self._dtype is not None):
-            for part in sub_batches([len(s) for s in sequences], self._tokens_per_forward):
-                ids = [torch.from_numpy(s.astype(np.int64)) for s in sequences[part]]
-                features = self.model({name: value.to(device) for name, value in self._pad(ids).items()})
+        with torch.autocast(device.type, dtype=self._arithmetic, enabled=self._arithmetic is not None):
+            for cut in cuts:
+                padded = self._pad([torch.from_numpy(ids.astype(np.int64)) for ids in sequences[cut]])
+                features = self.model({name: value.to(device) for name, value in padded.items()})
                 embedded.append(features["sentence_embedding"].float())
         return nn.functional.normalize(torch.cat(embedded), dim=1)
 
@@ -61,56 +63,72 @@ class Encoder(nn.Module):
             "attention_mask": pad([torch.ones_like(i) for i in ids], batch_first=True, padding_side=side),
         }
 
-    def save(self, folder: str) -> None:
-        """Write a sentence-transformers folder that `SentenceTransformer(folder)` loads."""
+    def save(self, folder: str, card: str) -> None:
+        """Write a sentence-transformers folder (`SentenceTransformer(folder)`), its query template and its model card."""
         self.model.save(folder, create_model_card=False)
+        query_template.write(folder, self._template)
+        with open(os.path.join(folder, "README.md"), "w", encoding="utf-8") as file:
+            file.write(card)
 
 
-def sub_batches(lengths: Sequence[int], tokens: int) -> Iterator[slice]:
-    """Cut sequences into runs of at most `tokens` tokens, padding included (a longer sequence stands alone).
+def load_encoder(train: Train, *, device: str) -> Encoder:
+    """The base model on a device, in training mode; section `train` says what is frozen, dropped out, rounded and recomputed.
 
-    >>> list(sub_batches([2, 2, 3, 9], 8))
-    [slice(0, 2, None), slice(2, 3, None), slice(3, 4, None)]
+    With train.bf16_parameters its weights are bf16, whose fp32 masters DeepSpeed keeps; otherwise they are fp32, and
+    train.precision is that of the arithmetic. Raises ConfigError for a base model that cannot be trained so.
     """
-    start, longest = 0, 0
-    for i, length in enumerate(lengths):
-        longest = max(longest, length)
-        if i > start and longest * (i + 1 - start) > tokens:
-            yield slice(start, i)
-            start, longest = i, length
-    if lengths:
-        yield slice(start, len(lengths))
-
-
-def load_encoder(
-    name: str,
-    *,
-    dropout: float,
-    freeze_layers: int,
-    query_max_tokens: int,
-    passage_max_tokens: int,
-    precision: Precision = "fp32",
-    device: str = "cpu",
-) -> Encoder:
-    """A sentence-transformers folder, hub name, encoder artifact or `package:NAME/folder`, ready to train.
-
-    With `freeze_layers` > 0 the embeddings and that many lowest transformer layers keep their weights. Raises ConfigError for a
-    folder without modules.json (its pooling would have to be guessed) and for more frozen layers than the model has.
-    """
-    path = resolve_model(name)
-    if os.path.isdir(path) and not os.path.exists(os.path.join(path, "modules.json")):
-        raise ConfigError(f"train.base_model {name}: {path} has no modules.json, so it is no sentence-transformers folder")
-    # On CPU the fused attention's backward pass in bf16 costs more than all the matrix products of the step.
-    attention = "eager" if device == "cpu" else "sdpa"
-    model = SentenceTransformer(path, device=device, model_kwargs={"dtype": torch.float32, "attn_implementation": attention})
+    # On a CPU the fused attention's backward pass in bf16 costs more than all the matrix products of the step.
+    attention = {"attn_implementation": "eager"} if device == "cpu" else {}
+    model = _load(read_base_model(train), device=device, dtype="bfloat16" if train.bf16_parameters else "float32", **attention)
     transformer = model.transformers_model
-    if transformer is None:
-        raise ConfigError(f"train.base_model {name}: {type(model[0]).__name__} is no transformer, which training needs")
-    _set_dropout(model, dropout)
-    _freeze(transformer, freeze_layers, name)
-    encoder = Encoder(model, max_tokens={"query": query_max_tokens, "passage": passage_max_tokens}, precision=precision)
-    _freeze_unused(encoder)
-    return encoder.train()
+    assert transformer is not None  # read_base_model has made sure
+    if train.dropout is not None:
+        _set_dropout(model, train.dropout)
+    freeze(model, transformer, train.freeze_layers, train.base_model)
+    if train.gradient_checkpointing:
+        # The reentrant kind gives no gradient at all above frozen layers.
+        transformer.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    is_autocast = train.precision == "bf16" and not train.bf16_parameters
+    template = QueryTemplate(train.query_template)
+    return Encoder(model, template=template, arithmetic=torch.bfloat16 if is_autocast else None).train()
+
+
+def export_encoder(train: Train, state: Mapping[str, Tensor], folder: str, card: str) -> None:
+    """Write the encoder with the weights `state`, by their names in `load_encoder`'s module, and the base model's elsewhere.
+
+    It works on the CPU, and loads the base model afresh. Weights are saved in float32 if they were trained so, otherwise as the
+    base model has them. Raises ValueError for a weight that the model does not have, or has in another shape.
+    """
+    model = _load(read_base_model(train), device="cpu", dtype="auto" if train.bf16_parameters else "float32")
+    encoder = Encoder(model, template=QueryTemplate(train.query_template))
+    own = dict(encoder.named_parameters())
+    for name, weight in state.items():
+        if name not in own or own[name].shape != weight.shape:
+            found = f"has it as {list(own[name].shape)}" if name in own else "has no such weight"
+            raise ValueError(f"weight {name} {list(weight.shape)} cannot go into {train.base_model}, which {found}")
+    encoder.load_state_dict(state, strict=False)
+    encoder.save(folder, card)
+
+
+def _load(base: BaseModel, *, device: str, dtype: str, **model_options: str) -> SentenceTransformer:
+    options = {"dtype": dtype, **model_options}
+    prompts = dict(base.prompts)
+    if not base.is_plain:
+        return SentenceTransformer(base.path, device=device, prompts=prompts, model_kwargs=options)
+    transformer = Transformer(
+        base.path,
+        model_kwargs=options,
+        # Said, not inferred: a decoder whose tokenizer has a chat template would be given chats.
+        modality_config={"text": {"method": "forward", "method_output_name": "last_hidden_state"}},
+        module_output_name="token_embeddings",
+    )
+    tokenizer = transformer.tokenizer
+    if tokenizer is None:
+        raise ConfigError(f"train.base_model {base.name}: it reads no texts")
+    if tokenizer.pad_token_id is None:  # decoders that were never trained in batches; what is padding is masked anyway
+        tokenizer.pad_token = tokenizer.eos_token
+    pooling = Pooling(transformer.get_embedding_dimension(), pooling_mode=base.pooling)
+    return SentenceTransformer(modules=[transformer, pooling, Normalize()], prompts=prompts, device=device)
 
 
 def _set_dropout(model: nn.Module, dropout: float) -> None:
@@ -120,32 +138,3 @@ def _set_dropout(model: nn.Module, dropout: float) -> None:
             module.p = dropout
         if isinstance(getattr(module, "attention_dropout", None), float):  # decoders such as Qwen3
             module.attention_dropout = dropout  # type: ignore[assignment]
-
-
-def _freeze(transformer: nn.Module, layers: int, name: str) -> None:
-    stack = max((m for m in transformer.modules() if isinstance(m, nn.ModuleList)), key=len, default=nn.ModuleList())
-    if layers > len(stack):
-        raise ConfigError(f"train.freeze_layers={layers}, but {name} has {len(stack)} transformer layers")
-    if layers == 0:
-        return
-    for module in [_embeddings(transformer), *stack[:layers]]:
-        module.requires_grad_(False)
-
-
-def _embeddings(transformer: nn.Module) -> nn.Module:
-    """The embedding block: word embeddings alone (Qwen3), or the module that adds position and type to them (BERT, XLM-R)."""
-    words = transformer.get_input_embeddings()  # type: ignore[operator]
-    path = next(path for path, module in transformer.named_modules() if module is words)
-    parent = path.rpartition(".")[0]
-    block = transformer.get_submodule(parent)
-    holds_layers = any(isinstance(m, nn.ModuleList) for m in block.modules())
-    return words if holds_layers else block
-
-
-def _freeze_unused(encoder: Encoder) -> None:
-    """Freeze what no embedding depends on (BERT's pooler): weight decay would shrink it, though it never gets a gradient."""
-    encoder([np.array(encoder.tokenize(["unused?"], "query")[0])]).sum().backward()
-    for parameter in encoder.parameters():
-        if parameter.requires_grad and parameter.grad is None:
-            parameter.requires_grad = False
-        parameter.grad = None

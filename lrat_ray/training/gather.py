@@ -12,8 +12,8 @@ from torch import Tensor
 def gather_interleaved(embeddings: Tensor) -> Tensor:
     """[M, dim] of each of K workers -> [K * M, dim] on all of them, row j from worker j % K (its row j // K).
 
-    That undoes `batches.shard`, which deals rows out in turn. Backward sums the gradients that all workers have for a row and
-    hands them to the worker that encoded it. Every worker must call it with the same M.
+    That undoes `dealing.deal`, which hands documents out in turn. Backward sums the gradients that all workers have for a row
+    and hands them to the worker that encoded it. Every worker must call it with the same M.
     """
     gathered = _AllGather.apply(embeddings)  # [K, M, dim]
     return gathered.transpose(0, 1).reshape(-1, embeddings.shape[1])

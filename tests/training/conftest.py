@@ -10,52 +10,14 @@ import pytest
 from lrat_ray import artifacts, documents
 from lrat_ray.config import Config
 from lrat_ray.schema import Document, Pair
-
-WORDS = "river city actor album film novel bridge opera castle museum island painter".split()
+from tests.training import families
+from tests.training.families import WORDS
 
 
 @pytest.fixture(scope="session")
 def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A sentence-transformers folder: 3 layers of 32 dimensions, mean pooling, a query prompt, random weights."""
-    import torch
-    from sentence_transformers import SentenceTransformer
-    from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
-    from transformers import BertConfig, BertModel, BertTokenizerFast
-
-    folder = tmp_path_factory.mktemp("tiny")
-    # Written down, not trained: a trained WordPiece vocabulary breaks ties differently in every process.
-    vocabulary = [
-        "[PAD]",
-        "[UNK]",
-        "[CLS]",
-        "[SEP]",
-        "[MASK]",
-        "query",
-        *WORDS,
-        *map(str, range(10)),
-        *(f"##{i}" for i in range(10)),
-    ]
-    (folder / "vocab.txt").write_text("\n".join(vocabulary))
-    BertTokenizerFast(vocab=str(folder / "vocab.txt")).save_pretrained(folder / "bert")
-    torch.manual_seed(7)
-    config = BertConfig(
-        vocab_size=len(vocabulary),
-        hidden_size=32,
-        num_hidden_layers=3,
-        num_attention_heads=2,
-        intermediate_size=64,
-        max_position_embeddings=64,
-        initializer_range=0.2,
-    )
-    BertModel(config).save_pretrained(folder / "bert")
-    transformer = Transformer(str(folder / "bert"))
-    model = SentenceTransformer(
-        modules=[transformer, Pooling(32, pooling_mode="mean"), Normalize()],
-        prompts={"query": "query ", "document": ""},
-        device="cpu",
-    )
-    model.save(str(folder / "encoder"), create_model_card=False)
-    return str(folder / "encoder")
+    return families.build("bert", tmp_path_factory.mktemp("tiny") / "encoder")
 
 
 def passage_text(i: int) -> str:
@@ -82,7 +44,7 @@ def pair(i: int, **changes: object) -> Pair:
         "trajectory_id": f"t{i}",
         "query_id": f"q{i}",
         "agent": "test",
-        "question": f"which {WORDS[i % 12]}",
+        "question": f"which {WORDS[i % 12]} {i}",
         "query": f"{WORDS[i % 12]} {WORDS[(i * 5) % 12]} {i}",
         "positive_docid": f"d{i}",
         "positive_rank": 1,
@@ -119,6 +81,7 @@ def tiny_config(tmp_path: Path, tiny_encoder: str, store_uri: str) -> Callable[.
             train__freeze_layers=1,
             train__precision="fp32",
             train__temperature=0.1,
+            train__validation_share=0.0,
         )
         return config.replace(**changes)
 
