@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -17,6 +17,9 @@ from rich.markup import escape
 from lrat_ray.artifacts import Manifest, join, read_json
 from lrat_ray.config import Config, ConfigError, load_config
 from lrat_ray.sections import Fields
+
+if TYPE_CHECKING:
+    from lrat_ray.training.plan import Plan
 
 app = typer.Typer(
     help="Turn the trajectories of search agents into a better retriever, on Ray (LRAT, arXiv 2604.04949).",
@@ -242,11 +245,15 @@ def train(
     output: Output = None,
     force: Force = False,
     as_json: Json = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be trained, and the memory it needs.")] = False,
 ) -> None:
     """Fine-tune a bi-encoder on pairs with the weighted InfoNCE loss (Ray Train, DeepSpeed)."""
     from lrat_ray.training import loop
 
     cfg = _config(config, overrides, corpus=corpus, output=output, force=force)
+    if dry_run:
+        _print_plan(loop.plan(cfg), as_json)
+        return
     _finish(loop.run(cfg), "lrat index index.encoder={uri} --corpus CORPUS --output RELEASE", as_json)
 
 
@@ -468,6 +475,15 @@ def _preview(cfg: Config) -> None:
     _out.print(escape(preview.describe(found)))
     if not found.trajectories:
         raise typer.Exit(2)
+
+
+def _print_plan(plan: Plan, as_json: bool) -> None:
+    """What a training run would do and need."""
+    if as_json:
+        _out.print_json(json.dumps(plan.as_json()))
+        return
+    for what, how_much in plan.rows():
+        _out.print(f"{what + ':':<20}{escape(how_much)}")
 
 
 def _finish(manifest: Manifest, next_command: str, as_json: bool) -> None:

@@ -26,9 +26,8 @@ from lrat_ray.mining.pipeline import mine
 from lrat_ray.mining.weighing import weigh
 from lrat_ray.retrieval import index, service
 from lrat_ray.retrieval.client import promote
-from lrat_ray.schema import Pair
 from lrat_ray.sections import Run
-from lrat_ray.training import control, loop
+from lrat_ray.training import control, loop, prepare
 
 _TRAINED = ("control", "naive", "filter", "lrat")
 
@@ -247,7 +246,12 @@ class _Round:
     def _train(self, arm: Arm) -> str:
         """URI of the arm's encoder: every trained arm takes the same loop and as many steps, on pairs of its own."""
         pairs, corpus = self._training_data(arm)
-        changes = {"train__pairs": pairs, "train__max_pairs": self._trained_pairs(), "train__seeds": (arm.training_seed,)}
+        changes: dict[str, Any] = {"train__pairs": pairs, "train__max_pairs": self._trained_pairs()}
+        changes["train__seeds"] = (arm.training_seed,)
+        if arm.name == "control":  # titles say nothing about the questions that agents ask: none are held out
+            changes |= {"train__validation_share": 0, "train__export": "last", "train__early_stopping_patience": None}
+        if arm.name == "naive":
+            changes["train__mask_relevant"] = False
         config = self._config("encoders", arm.release, corpus=corpus, **changes)
         manifest = self._step(f"train {arm.release}", lambda: loop.run(config))
         self.curves[arm.release] = manifest.metrics["curve"]
@@ -277,9 +281,9 @@ class _Round:
         return self._step(f"pairs {arm.name}", lambda: weigh(config, self.mined, browses)).uri, self.documents
 
     def _trained_pairs(self) -> int:
-        """How many pairs every arm trains on: as many as lrat has of relevant ones with a weight."""
-        usable = sum(pair.relevant and pair.weight > 0 for pair in artifacts.read_rows(self.pairs, Pair, "pairs"))
-        return min(usable, self.config.train.max_pairs or usable)
+        """How many pairs every arm trains on: as many as lrat has, where its held-out questions are left out."""
+        train = self.config.train.model_copy(update={"pairs": self.pairs})
+        return int(prepare.select_pairs(train).counts["trained"])
 
     def _rollout(
         self, name: str, release: str, asked: str, agents: tuple[str, ...], seeds: tuple[int, ...], *, before: str

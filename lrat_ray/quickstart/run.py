@@ -19,7 +19,7 @@ def defaults(ablation: bool = False) -> dict[str, Any]:
     return {
         "output": "lrat-quickstart",
         "judge": {"backend": "openai", "model": "simulated-relevance-judge"},
-        "train": {"max_pairs": 640},
+        "train": {"max_pairs": 640, "validation_share": 0},  # agents measure the encoders here
         # W and X word their searches as V, whose trajectories are mined, never does: without them a gain could be V's habits.
         "agent": {"mined": "simulated-V", "names": ["simulated-V", "simulated-W", "simulated-X"]},
         "flywheel": {"arms": arms},
