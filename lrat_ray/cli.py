@@ -254,7 +254,12 @@ def train(
     if dry_run:
         _print_plan(loop.plan(cfg), as_json)
         return
-    _finish(loop.run(cfg), "lrat index index.encoder={uri} --corpus CORPUS --output RELEASE", as_json)
+    manifest = loop.run(cfg)
+    gain = manifest.metrics.get("held_out_gain", {})
+    if gain and not as_json:
+        names = ", ".join(f"{name} {value:+.3f}" for name, value in gain.items())
+        _out.print(f"gain on {manifest.metrics['held_out_questions']} held-out questions: {names}")
+    _finish(manifest, "lrat index index.encoder={uri} --corpus CORPUS --output RELEASE", as_json)
 
 
 @app.command()

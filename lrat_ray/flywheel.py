@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from rich.console import Console
@@ -115,7 +116,9 @@ def run(config: Config) -> Manifest:
 
 
 def _check_models(config: Config) -> None:
-    """Raise ConfigError, before hours of work, for a judge that is missing or a model that the endpoint does not offer."""
+    """Raise ConfigError, before hours of work, for arms that cannot be made or a model that the endpoint does not offer."""
+    if config.train.early_stopping_patience is not None:
+        raise ConfigError("train.early_stopping_patience: arms are compared after equally many steps; leave it out")
     if config.judge.backend == "none" and (judged := {"filter", "lrat"}.intersection(config.flywheel.arms)):
         raise ConfigError(
             f"judge.backend is none, but the arms {', '.join(sorted(judged))} filter positives by a relevance judge: set "
@@ -246,10 +249,10 @@ class _Round:
     def _train(self, arm: Arm) -> str:
         """URI of the arm's encoder: every trained arm takes the same loop and as many steps, on pairs of its own."""
         pairs, corpus = self._training_data(arm)
-        changes: dict[str, Any] = {"train__pairs": pairs, "train__max_pairs": self._trained_pairs()}
+        changes: dict[str, Any] = {"train__pairs": pairs, "train__max_pairs": self._trained_pairs}
         changes["train__seeds"] = (arm.training_seed,)
         if arm.name == "control":  # titles say nothing about the questions that agents ask: none are held out
-            changes |= {"train__validation_share": 0, "train__export": "last", "train__early_stopping_patience": None}
+            changes |= {"train__validation_share": 0, "train__export": "last"}
         if arm.name == "naive":
             changes["train__mask_relevant"] = False
         config = self._config("encoders", arm.release, corpus=corpus, **changes)
@@ -265,7 +268,7 @@ class _Round:
             config = self._config("pairs-control", arm.release, corpus=self.documents)
             seed = arm.training_seed or 0
             made = self._step(
-                f"pairs {arm.release}", lambda: control.build_control(config, pairs=self._trained_pairs(), seed=seed)
+                f"pairs {arm.release}", lambda: control.build_control(config, pairs=self._trained_pairs, seed=seed)
             )
             return made.uri, join(made.uri, "documents")
         # The ablation. naive: every browse is a positive, any unbrowsed candidate a negative; filter: what the judge kept,
@@ -280,6 +283,7 @@ class _Round:
         browses = self.judged if arm.name == "filter" else self.mined
         return self._step(f"pairs {arm.name}", lambda: weigh(config, self.mined, browses)).uri, self.documents
 
+    @cached_property
     def _trained_pairs(self) -> int:
         """How many pairs every arm trains on: as many as lrat has, where its held-out questions are left out."""
         train = self.config.train.model_copy(update={"pairs": self.pairs})

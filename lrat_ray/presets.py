@@ -34,7 +34,7 @@ _PUBLISHED: dict[str, Any] = {
 }
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "qwen3-embedding-0.6b": {**_PUBLISHED, "base_model": "Qwen/Qwen3-Embedding-0.6B", "zero_stage": 0},
+    "qwen3-embedding-0.6b": {**_PUBLISHED, "base_model": "Qwen/Qwen3-Embedding-0.6B", "zero_stage": 1},
     "qwen3-embedding-4b": {**_PUBLISHED, "base_model": "Qwen/Qwen3-Embedding-4B", "zero_stage": 2, "gradient_caching": True},
     "qwen3-embedding-8b": {**_PUBLISHED, "base_model": "Qwen/Qwen3-Embedding-8B", "zero_stage": 3, "gradient_caching": True},
     "multilingual-e5-large-instruct": {
@@ -43,7 +43,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         # Its files name no prompts; the model card gives this form.
         "query_prompt": f"Instruct: {_WEB_SEARCH}\nQuery: ",
         "passage_prompt": "",
-        "zero_stage": 0,
+        "zero_stage": 1,
     },
     "all-minilm-l6-v2": {
         "base_model": "sentence-transformers/all-MiniLM-L6-v2",

@@ -262,7 +262,7 @@ class Train(Section):
     gradient_checkpointing: bool = False
     """Compute activations again in the backward pass instead of keeping them."""
     gradient_caching: bool = False
-    """Two passes (GradCache): embed all, then backpropagate sub-batch by sub-batch; memory then does not bound batch_size."""
+    """Two passes (GradCache): embed all, then backpropagate sub-batch by sub-batch, whose activations alone are kept."""
     tokens_per_forward: int | None = Field(default=None, gt=0)
     """Tokens of a sub-batch, padding included; None: 2,048 on a CPU (its cache), 65,536 on a GPU."""
     zero_stage: Literal[0, 1, 2, 3] = 0
@@ -304,8 +304,8 @@ class Train(Section):
             raise ValueError("without trajectory_negatives and in_batch_negatives there is nothing to contrast a positive with")
         if self.cpu_offload and self.zero_stage == 0:
             raise ValueError("cpu_offload=true needs zero_stage 1, 2 or 3")
-        if self.bf16_parameters and self.precision == "fp32":
-            raise ValueError("bf16_parameters=true needs precision=bf16")
+        if self.bf16_parameters and (self.precision == "fp32" or self.zero_stage == 0):
+            raise ValueError("bf16_parameters=true needs precision=bf16 and zero_stage 1, 2 or 3, which keep fp32 masters")
         if self.query_template == "reasoning" and self.query_max_tokens < 256:
             raise ValueError("query_template=reasoning needs query_max_tokens of 256 at least, or the reasoning is cut off")
         if self.validation_share == 0 and (self.export == "best" or self.early_stopping_patience):

@@ -78,7 +78,7 @@ def load_encoder(train: Train, *, device: str) -> Encoder:
     train.precision is that of the arithmetic. Raises ConfigError for a base model that cannot be trained so.
     """
     # On a CPU the fused attention's backward pass in bf16 costs more than all the matrix products of the step.
-    attention = {"attn_implementation": "eager"} if device == "cpu" else {}
+    attention = {"attn_implementation": "eager"} if not train.use_gpu else {}
     model = _load(read_base_model(train), device=device, dtype="bfloat16" if train.bf16_parameters else "float32", **attention)
     transformer = model.transformers_model
     assert transformer is not None  # read_base_model has made sure

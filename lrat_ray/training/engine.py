@@ -26,6 +26,8 @@ _OWNED_KEYS = {
     "train_micro_batch_size_per_gpu": "train.batch_size",
     "gradient_accumulation_steps": "train.accumulation_steps",
     "gradient_clipping": "train.max_grad_norm",
+    "managed_gradient_accumulation": "train.accumulation_steps",
+    "fp16": "train.precision=bf16",
     "optimizer": "train.learning_rate and train.weight_decay",
     "scheduler": "train.warmup_ratio and train.decay",
     "zero_optimization.stage": "train.zero_stage",
@@ -62,6 +64,8 @@ def deepspeed_config(train: Train, *, workers: int) -> dict[str, Any]:
         "gradient_clipping": train.max_grad_norm,
         "zero_optimization": zero,
         "bf16": {"enabled": train.bf16_parameters},
+        # Hundreds of sub-batches may add to one gradient: in bf16 the later ones would be rounded away.
+        "data_types": {"grad_accum_dtype": "fp32"},
         # torch's AdamW needs no compiler; DeepSpeed's own optimizers build C++ or CUDA code on first use.
         "zero_allow_untested_optimizer": True,
         "zero_force_ds_cpu_optimizer": False,
@@ -76,8 +80,10 @@ def _merge(ours: dict[str, Any], theirs: dict[str, Any], prefix: str = "") -> di
         name = f"{prefix}{key}"
         if name in _OWNED_KEYS:
             raise ConfigError(f"train.deepspeed.{name}: set {_OWNED_KEYS[name]} instead")
-        both_nested = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        merged[key] = _merge(merged[key], value, f"{name}.") if both_nested else value
+        is_section = isinstance(merged.get(key), dict)
+        if is_section and not isinstance(value, dict):
+            raise ConfigError(f"train.deepspeed.{name}: {value!r} is no mapping of keys")
+        merged[key] = _merge(merged[key], value, f"{name}.") if is_section else value
     return merged
 
 
@@ -88,7 +94,12 @@ def build_engine(encoder: Encoder, train: Train, *, workers: int) -> Any:
     # It would build this op with a C++ compiler (25 s, and fail without one), though only tensor-parallel inference uses it.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     trainable = [parameter for parameter in encoder.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(trainable, lr=train.learning_rate, weight_decay=train.weight_decay)
+    # Biases and the scales of normalisation are not decayed: nothing is gained by pulling them to zero.
+    groups = [
+        {"params": [p for p in trainable if p.dim() > 1], "weight_decay": train.weight_decay},
+        {"params": [p for p in trainable if p.dim() <= 1], "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW([group for group in groups if group["params"]], lr=train.learning_rate)
     engine, *_ = deepspeed.initialize(
         model=encoder, model_parameters=trainable, optimizer=optimizer, config=deepspeed_config(train, workers=workers)
     )

@@ -45,7 +45,7 @@ class Selection:
 
     positions: [n] the chosen pairs, counted from 0 over all; weights: [n] float64, and held_out: [n] bool, belong to them.
     relevant_docids: query_id -> positives of all relevant pairs of its question. counts: pairs = trained + held_out +
-    irrelevant + weightless + not_sampled; held_out_questions: questions that are not trained on.
+    irrelevant + weightless + not_sampled; held_out_questions: the questions of what is held_out.
     """
 
     positions: np.ndarray
@@ -109,7 +109,7 @@ def select(
             "pairs": total,
             "trained": len(trained),
             "held_out": len(validated),
-            "held_out_questions": int(is_held_out.sum()),
+            "held_out_questions": len(np.unique(question[validated])),
             "irrelevant": irrelevant,
             "weightless": weightless,
             "not_sampled": len(positions) - len(chosen),

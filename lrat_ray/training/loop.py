@@ -16,9 +16,10 @@ from typing import Any
 
 import ray
 import ray.train
-from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig, WorkerGroupError
+from ray.train import CheckpointConfig, ControllerError, FailureConfig, RunConfig, ScalingConfig, WorkerGroupError
 from ray.train.torch import TorchTrainer
 from ray.util.queue import Queue
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from lrat_ray import artifacts, cluster, documents
 from lrat_ray.artifacts import Manifest
@@ -35,16 +36,11 @@ __all__ = ["TrainingError", "check", "plan", "run"]
 
 _CHECKPOINTS = "checkpoints"
 
-_CHANGE_NOTHING = (
-    "num_workers",
-    "accelerator_type",
-    "placement",
-    "max_failures",
-    "resume",
-    "trackers",
-    "checkpoint_every_steps",
+_CHANGE_NOTHING = frozenset(
+    "num_workers accelerator_type placement max_failures resume trackers checkpoint_every_steps gradient_caching "
+    "gradient_checkpointing tokens_per_forward".split()
 )
-"""Keys of section `train` that a run may be continued with other values of, for they do not change what is computed."""
+"""Keys of section `train` that a run may be continued with other values of: what is computed stays, but for rounding."""
 
 _WORKER_ENVIRONMENT = {
     # OpenMP threads that spin while waiting take cores that Ray's other processes need: five times slower on a busy machine.
@@ -79,11 +75,12 @@ def run(config: Config) -> Manifest:
     if work.manifest:
         return work.manifest
     began = time.monotonic()
-    train = _usable(train).model_copy(update={"base_model": base_folder or base_model})
+    train = _usable(train)
     store = documents.ensure(str(config.corpus), artifacts.join(output, "documents"), config=config)
     counts = prepare.write_table(output, train, DocumentStore.open(store))
     prepared = time.monotonic()
     cluster.connect(config.ray)
+    _check_resources(train, joined=config.ray.address is not None)
     result = _fit(output, train)
     manifest = work.finish(
         parts=[os.path.relpath(path, output) for path in artifacts.list_files(artifacts.join(output, "encoder"))],
@@ -132,6 +129,19 @@ def check(config: Config) -> None:
         find_tracker(name)
 
 
+def _check_resources(train: Train, *, joined: bool) -> None:
+    """Ray Train waits for resources without end and without a word. Raises ConfigError where none can come."""
+    kind = "GPU" if train.use_gpu else "CPU"
+    found = int(ray.cluster_resources().get(kind, 0))
+    if found >= train.num_workers:
+        return
+    message = f"train.num_workers={train.num_workers} need as many {kind}s; Ray has {found} of them"
+    if not joined:
+        fewer = "lower train.num_workers" if kind == "CPU" or found else "set train.use_gpu=false train.num_workers=1"
+        raise ConfigError(f"{message}: {fewer}, or join a cluster (ray.address=auto)")
+    print(f"  train: {message}; waiting for the cluster to grow", file=sys.stderr, flush=True)
+
+
 def _usable(train: Train) -> Train:
     """With arithmetic that the workers' devices have."""
     precision = usable_precision(train.precision, "cuda" if train.use_gpu else "cpu")
@@ -141,9 +151,9 @@ def _usable(train: Train) -> Train:
 def _identity(config: Config) -> dict[str, Any]:
     """What a run's result depends on."""
     train = config.only("train")["train"]
-    names = set(_CHANGE_NOTHING)
+    names = _CHANGE_NOTHING
     if config.train.in_batch_negatives and not config.train.cross_worker_negatives:
-        names.remove("num_workers")  # it decides which queries see one another
+        names -= {"num_workers"}  # it decides which queries see one another
     return {"train": {name: value for name, value in train.items() if name not in names}}
 
 
@@ -168,10 +178,11 @@ def _metrics(counts: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
 def _fit(output: str, train: Train) -> dict[str, Any]:
     """Run the workers to the end; returns what `train_worker` does on the first."""
     artifacts.remove(artifacts.join(output, FATAL))
-    lines = Queue(actor_options={"num_cpus": 0})
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    lines = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
     trainer = _Trainer(
         train_worker,  # type: ignore[arg-type]
-        train_loop_config={"output": output, "train": train, "progress": lines},
+        train_loop_config={"output": output, "train": train, "lines": lines},
         scaling_config=ScalingConfig(
             num_workers=train.num_workers,
             use_gpu=train.use_gpu,
@@ -193,6 +204,8 @@ def _fit(output: str, train: Train) -> dict[str, Any]:
         result = trainer.fit().return_value  # type: ignore[attr-defined]
     except WorkerGroupError as error:
         raise TrainingError(_explain(error)) from error
+    except ControllerError as error:
+        raise TrainingError(f"Ray Train gave up: {_last_line(error)} (if it comes again, start over with --force)") from error
     finally:
         lines.put(None)
         printer.join(timeout=10)
@@ -204,9 +217,18 @@ def _fit(output: str, train: Train) -> dict[str, Any]:
 
 def _explain(error: WorkerGroupError) -> str:
     rank, failure = next(iter(error.worker_failures.items()))
-    reason = str(failure).strip().splitlines()[-1]
-    advice = f" {MEMORY_ADVICE}." if "memory" in str(failure).lower() else ""
+    reason = _last_line(failure)
+    advice = ""
+    if "out of memory" in reason.lower() or "outofmemory" in reason.lower():
+        advice = f" {MEMORY_ADVICE}."
+    if reason.startswith("FileNotFoundError"):
+        advice = " Every node must be able to reach the output: give a URI of shared storage."
     return f"worker {rank}: {reason}.{advice} The same command continues at the last checkpoint"
+
+
+def _last_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[-1] if lines else type(error).__name__
 
 
 def _print_lines(lines: Queue) -> None:

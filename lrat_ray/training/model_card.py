@@ -131,7 +131,7 @@ def _recipe(train: Train) -> list[tuple[str, str]]:
         ("longest query, passage", f"{train.query_max_tokens}, {train.passage_max_tokens} tokens"),
         ("epochs", str(train.epochs)),
         ("queries per step", f"{queries}, contrasted {train.batch_size} at a time"),
-        ("documents per query", f"{train.group_size}, one of them positive"),
+        ("documents per query", f"{train.group_size if train.trajectory_negatives else 1}, one of them positive"),
         ("negatives", ", ".join(name for name, is_used in negatives.items() if is_used)),
         ("loss", f"InfoNCE, temperature {train.temperature}, weighting {train.weighting}"),
         ("learning rate", f"{train.learning_rate}, warm-up {train.warmup_ratio:.0%} of the steps, decay {train.decay}"),
@@ -163,7 +163,7 @@ def _held_out(train: Train, counts: Mapping[str, float], validations: Sequence[M
     chosen = "the best validation" if train.export == "best" else "the last step"
     return [
         f"Each of {_number(before['pairs'])} pairs of {_number(counts['held_out_questions'])} questions that were not trained "
-        "on ranks its positive among its own candidates and those of other pairs. The weights are those of "
+        "on ranks its positive among the candidates that it was mined with. The weights are those of "
         f"{chosen}, step {_number(after['step'])}.",
         _table(
             ("metric", "base model", "this encoder"),

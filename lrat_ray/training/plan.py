@@ -60,18 +60,18 @@ def estimate_memory(shape: ModelShape, train: Train, work: Work, tokens_per_forw
     width = 2 if train.bf16_parameters else 4
     master = 4 if train.bf16_parameters else 0
     trainable = shape.trainable_parameters
-    weights = shape.parameters * width / (workers if train.zero_stage == 3 else 1)
+    held = shape.parameters * width / (workers if train.zero_stage == 3 else 1)
+    weights = held
     if train.precision == "bf16" and not train.bf16_parameters:
         weights += shape.parameters * 2  # what autocast keeps of each weight during a pass
-    gradients = trainable * width / (workers if train.zero_stage >= 2 else 1)
-    is_cut_up = train.zero_stage >= 1 or train.bf16_parameters
-    optimizer = trainable * (8 + master) / (workers if is_cut_up else 1)
+    gradients = trainable * 4 / (workers if train.zero_stage >= 2 else 1)
+    optimizer = trainable * (8 + master) / (workers if train.zero_stage >= 1 else 1)
     share = work.tokens_per_step / train.accumulation_steps / workers
     tokens = min(share, tokens_per_forward) if train.gradient_caching else share
     slots = train.batch_size * train.group_size if train.in_batch_negatives else train.group_size
     offloaded = 0.0
     if train.cpu_offload:
-        offloaded = optimizer + (weights if train.zero_stage == 3 else 0)
+        offloaded = optimizer + (held if train.zero_stage == 3 else 0)
     return Memory(
         weights=weights,
         gradients=gradients,

@@ -45,7 +45,9 @@ def plan(train: Train, store: DocumentStore) -> Plan:
     """What a run would do and need. Its tokens and distinct documents a step are those of a sample of the pairs."""
     shape = describe(train)
     trained = (selection := select_pairs(train)).counts["trained"]
-    sampled = train.model_copy(update={"max_pairs": _SAMPLED_PAIRS, "validation_max_pairs": 1})
+    sampled = train.model_copy(
+        update={"max_pairs": max(_SAMPLED_PAIRS, _SAMPLED_BATCHES * train.batch_size), "validation_max_pairs": 1}
+    )
     with tempfile.TemporaryDirectory() as folder:
         _write(folder, sampled, select_pairs(sampled), store)
         table = TrainingTable(folder)

@@ -7,7 +7,9 @@ import math
 import os
 import tempfile
 import time
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -17,17 +19,20 @@ import ray.train.torch
 import torch
 import torch.distributed as dist
 from fsspec.core import url_to_fs
+from ray.exceptions import RayError
 from ray.train import Checkpoint
 from ray.util.queue import Queue
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, load_file, save_file
 from torch import Tensor
 
 from lrat_ray import artifacts
-from lrat_ray.config import Train
+from lrat_ray.config import ConfigError, Train
+from lrat_ray.query_template import VARIANTS
 from lrat_ray.training import validation
 from lrat_ray.training.batches import Batch, plan_batch, steps_per_epoch
 from lrat_ray.training.encoder import export_encoder, load_encoder, tokens_per_forward
 from lrat_ray.training.engine import Stopwatch, build_engine, train_step, trained_weights
+from lrat_ray.training.examples import TrainingDataError
 from lrat_ray.training.model_card import model_card
 from lrat_ray.training.prepare import COUNTS, TABLE
 from lrat_ray.training.schedule import learning_rate
@@ -42,7 +47,7 @@ _STEPS_PER_LINE = 10
 _TAG = "state"
 _PROGRESS = "progress.json"
 _WEIGHTS = "weights.safetensors"
-_UNVALIDATED = -1.0
+_NOT_BEST = -1.0
 
 
 class TrainingError(RuntimeError):
@@ -81,22 +86,25 @@ def train_worker(settings: dict[str, Any]) -> dict[str, Any]:
         return dict(artifacts.read_json(fatal))
     try:
         return _Worker(**settings).run()
-    except TrainingError as error:  # found by all workers alike
+    except (TrainingError, TrainingDataError) as error:  # found by all workers alike
         return {"error": str(error)}
-    except torch.OutOfMemoryError as error:  # of one worker: the others wait for it until Ray Train ends them
+    except (ConfigError, torch.OutOfMemoryError) as error:  # of one worker: the others wait until Ray Train ends them
         rank = ray.train.get_context().get_world_rank()
-        artifacts.write_json(fatal, {"error": f"worker {rank} ran out of GPU memory. {MEMORY_ADVICE} ({error})"})
+        is_memory = isinstance(error, torch.OutOfMemoryError)
+        reason = f"worker {rank} ran out of GPU memory. {MEMORY_ADVICE} ({error})" if is_memory else f"worker {rank}: {error}"
+        artifacts.write_json(fatal, {"error": reason})
         raise
 
 
 MEMORY_ADVICE = (
-    "Set train.gradient_caching=true (memory then does not depend on train.batch_size), train.gradient_checkpointing=true, a "
-    "lower train.tokens_per_forward, or a higher train.zero_stage"
+    "Set train.gradient_caching=true (a batch's activations then take no more memory than a sub-batch's), "
+    "train.gradient_checkpointing=true or a lower train.tokens_per_forward, and the same command goes on; or start over with "
+    "--force and a higher train.zero_stage"
 )
 
 
 class _Worker:
-    def __init__(self, output: str, train: Train, progress: Queue):
+    def __init__(self, output: str, train: Train, lines: Queue):
         context = ray.train.get_context()
         self.output, self.train = output, train
         self.rank, self.workers = context.get_world_rank(), context.get_world_size()
@@ -110,18 +118,20 @@ class _Worker:
         self.held_out = self._held_out(uri)
         self.progress = self._start()
         self.stopwatch = Stopwatch()
-        self._lines = progress if self.rank == 0 else None
+        self._say = _Lines(lines if self.rank == 0 else None)
         names = train.trackers if self.rank == 0 else ()
         self._trackers = Trackers(names, output, train.model_dump(mode="json"))
 
     def _held_out(self, uri: str) -> list[validation.Block]:
         table = TrainingTable(uri, part="validation")
-        variant = 3 if self.train.query_template == "reasoning" else 0  # with question and reasoning, as agents will ask
+        # With question and reasoning, as agents will ask.
+        variant = len(VARIANTS) - 1 if self.train.query_template == "reasoning" else 0
         return validation.validation_blocks(table, self.rank, self.workers, self.tokens_per_forward, variant=variant)
 
     def _start(self) -> Progress:
         """Build the engine, in the state of the last checkpoint if there is one."""
-        encoder = load_encoder(self.train, device=str(self.device))
+        # ZeRO-3 moves weights to the GPU as it cuts them up; whole, they may not fit.
+        encoder = load_encoder(self.train, device="cpu" if self.train.zero_stage == 3 else str(self.device))
         checkpoint = ray.train.get_checkpoint()
         if checkpoint is None:
             self.engine = build_engine(encoder, self.train, workers=self.workers)
@@ -131,16 +141,22 @@ class _Worker:
             if not is_exact:
                 encoder.load_state_dict(load_file(os.path.join(folder, _WEIGHTS)), strict=False)
             self.engine = build_engine(encoder, self.train, workers=self.workers)
-            if is_exact:
-                self.engine.load_checkpoint(folder, tag=_TAG, load_module_strict=False)
+            if is_exact and self.engine.load_checkpoint(folder, tag=_TAG, load_module_strict=False)[0] is None:
+                raise TrainingError(f"the checkpoint under {self.output} lacks DeepSpeed's files; start over with --force")
             with open(os.path.join(folder, _PROGRESS), encoding="utf-8") as file:
                 return Progress(**json.load(file))
 
     def run(self) -> dict[str, Any]:
+        try:
+            exported = self._train()
+        finally:
+            self._trackers.close()
+        return {**asdict(self.progress), "seconds": self.stopwatch.seconds, "exported_step": exported}
+
+    def _train(self) -> int:
+        """Every step that is left; returns the step whose weights were exported."""
         first = self.progress.step
-        meter = _Meter(
-            self._lines, steps=self.steps, done=first, examples=self.train.batch_size * self.train.accumulation_steps
-        )
+        meter = _Meter(self._say, steps=self.steps, done=first, examples=self.train.batch_size * self.train.accumulation_steps)
         if first == 0:
             self._validate()
         with ThreadPoolExecutor(1) as reader:
@@ -152,9 +168,7 @@ class _Worker:
                 self._step(step, parts, meter)
                 if self._after(step + 1):
                     break
-        exported = self._export()
-        self._trackers.close()
-        return {**asdict(self.progress), "seconds": self.stopwatch.seconds, "exported_step": exported}
+        return self._export()
 
     def _batches(self, step: int) -> list[Batch]:
         """This worker's parts of the batches of a step."""
@@ -177,10 +191,11 @@ class _Worker:
             step, steps=self.steps, peak=train.learning_rate, warmup_ratio=train.warmup_ratio, decay=train.decay
         )
         loss = train_step(self.engine, parts, train, rate=rate, stopwatch=self.stopwatch)
-        if not math.isfinite(loss):
+        gradient_norm = self.engine.get_global_grad_norm()  # in bf16 DeepSpeed would skip a step without a word
+        if not math.isfinite(loss) or not (gradient_norm is None or math.isfinite(gradient_norm)):
             raise TrainingError(
-                f"the loss of step {step + 1} of {self.steps} is {loss}: lower train.learning_rate, and start over with "
-                "--force or another --output"
+                f"the loss of step {step + 1} of {self.steps} is {loss}, the norm of its gradient {gradient_norm}: lower "
+                "train.learning_rate, and start over with --force or another --output"
             )
         point = {"loss": loss, "learning_rate": rate, "examples_per_s": meter.tick(loss)}
         self.progress.curve.append({"step": step + 1, **point})
@@ -208,9 +223,8 @@ class _Worker:
         step = self.progress.step
         self.progress.validations.append({"step": step, **metrics})
         self._trackers.log(step, metrics)
-        if self._lines is not None:
-            values = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items() if name != "pairs")
-            self._lines.put(f"  train: held out after step {step}: {values}")
+        values = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items() if name != "pairs")
+        self._say(f"held out after step {step}: {values}")
 
     @torch.no_grad()
     def _embed(self, sequences: list[np.ndarray], cuts: list[slice]) -> np.ndarray:
@@ -232,8 +246,9 @@ class _Worker:
             dist.barrier()
             checkpoint = Checkpoint.from_directory(folder)
             checkpoint.set_metadata({"workers": self.workers, "zero_stage": self.train.zero_stage})
-            is_scored = is_validated and bool(self.held_out)
-            score = self.progress.validations[-1][SCORE] if is_scored else _UNVALIDATED
+            # Of equal scores Ray Train keeps the last, `Progress.best` the first: only what is better counts as scored.
+            is_best = is_validated and bool(self.held_out) and self.progress.best() is self.progress.validations[-1]
+            score = self.progress.validations[-1][SCORE] if is_best else _NOT_BEST
             ray.train.report({"step": self.progress.step, SCORE: score}, checkpoint=checkpoint)
 
     def _export(self) -> int:
@@ -258,19 +273,18 @@ class _Worker:
 
 
 def _checkpointed_weights(step: int) -> dict[str, Tensor]:
-    """The weights after a step that was validated and is the best: Ray Train keeps its checkpoint."""
+    """The weights after the step that validated best: Ray Train keeps its checkpoint."""
     if step == 0:
         return {}  # no step was an improvement: the base model's own
     reported = ray.train.get_all_reported_checkpoints()
-    (checkpoint,) = [r.checkpoint for r in reported if r.metrics["step"] == step and r.metrics[SCORE] != _UNVALIDATED]
-    with checkpoint.as_directory() as folder:
-        return load_file(os.path.join(folder, _WEIGHTS))
+    (checkpoint,) = [r.checkpoint for r in reported if r.metrics["step"] == step]
+    with checkpoint.filesystem.open_input_stream(f"{checkpoint.path}/{_WEIGHTS}") as file:  # and not its optimizer states
+        return load(file.read())
 
 
 def _fits(metadata: dict[str, Any], train: Train, workers: int) -> bool:
     """Whether a checkpoint's optimizer states fit this many workers. Raises TrainingError if not, unless weights are enough."""
-    is_cut_up = train.zero_stage > 0 or train.bf16_parameters
-    if metadata["workers"] == workers or not is_cut_up:
+    if metadata["workers"] == workers or train.zero_stage == 0:
         return True
     if train.resume == "weights":
         return False
@@ -281,26 +295,37 @@ def _fits(metadata: dict[str, Any], train: Train, workers: int) -> bool:
     )
 
 
+class _Lines:
+    """Progress lines on the way to the driver. One that does not arrive is no reason to stop training."""
+
+    def __init__(self, queue: Queue | None):
+        self._queue = queue
+
+    def __call__(self, line: str) -> None:
+        if self._queue is not None:
+            with suppress(RayError):
+                self._queue.put(f"  train: {line}")
+
+
 class _Meter:
     """Speed since the start of this process, and a progress line every few steps."""
 
-    def __init__(self, progress: Queue | None, *, steps: int, done: int, examples: int):
-        self._progress, self._steps, self._examples = progress, steps, examples
+    def __init__(self, say: Callable[[str], None], *, steps: int, done: int, examples: int):
+        self._say, self._steps, self._examples = say, steps, examples
         self._first = self._done = done
         self._began = time.monotonic()
         self._losses: list[float] = []
-        if progress is not None and done:
-            progress.put(f"  train: continues after step {done} of {steps}")
+        if done:
+            say(f"continues after step {done} of {steps}")
 
     def tick(self, loss: float) -> float:
         """Count a step; returns examples per second."""
         self._done += 1
         self._losses.append(loss)
         speed = (self._done - self._first) * self._examples / (time.monotonic() - self._began)
-        if self._progress is not None and (self._done % _STEPS_PER_LINE == 0 or self._done == self._steps):
+        if self._done % _STEPS_PER_LINE == 0 or self._done == self._steps:
             left_s = (self._steps - self._done) * self._examples / speed
             mean_loss = sum(self._losses) / len(self._losses)  # of the steps since the last line: one batch's is noisy
-            line = f"step {self._done}/{self._steps}, loss {mean_loss:.4f}, {speed:.1f} examples/s, {left_s:.0f} s left"
-            self._progress.put(f"  train: {line}")
+            self._say(f"step {self._done}/{self._steps}, loss {mean_loss:.4f}, {speed:.1f} examples/s, {left_s:.0f} s left")
             self._losses.clear()
         return round(speed, 2)

@@ -82,7 +82,7 @@ def test_max_pairs_counts_pairs_that_train() -> None:
     pairs = [own_question(i) for i in range(200)]
     counts = select(pairs, max_pairs=50, validation_share=0.2, validation_max_pairs=10).counts
     assert (counts["trained"], counts["held_out"], counts["not_sampled"]) == (50, 10, 140)
-    assert 25 < counts["held_out_questions"] < 55
+    assert 1 <= counts["held_out_questions"] <= 10
 
 
 @given(order=st.permutations(range(30)), seeds=st.tuples(st.integers(0, 9), st.integers(0, 9)))

@@ -27,6 +27,7 @@ from lrat_ray.training.tokens import TrainingTable
 from lrat_ray.training.validation import measure, ranking_metrics, validation_blocks
 from tests.training import families
 from tests.training.conftest import pair, write_pairs
+from tests.training.test_engine import CUT_UP
 
 
 def weights(manifest: Manifest) -> dict[str, torch.Tensor]:
@@ -170,7 +171,7 @@ def test_every_family_trains_on_two_workers_at_every_zero_stage(
     for (family, stage), changes in runs.items():
         name = f"{family}-{stage}"
         base = families.build(family, tmp_path / family)
-        zero = {"train__zero_stage": stage} if isinstance(stage, int) else {}
+        zero = {"train__zero_stage": stage, "train__deepspeed": CUT_UP} if isinstance(stage, int) else {}
         settings: dict[str, Any] = {"train__base_model": base, "train__num_workers": 2, "train__epochs": 2, **zero, **changes}
         manifest = loop.run(tiny_config(output=str(tmp_path / name), **settings))
         curves[name] = losses(manifest)
@@ -229,7 +230,8 @@ def test_held_out_questions_are_measured_and_the_best_weights_kept(
 
 def test_a_loss_that_is_not_finite_stops_the_run(tiny_config: Callable[..., Config], ray_local: None) -> None:
     with pytest.raises(
-        loop.TrainingError, match=r"the loss of step \d+ of 4 is nan: lower train.learning_rate, and start over"
+        loop.TrainingError,
+        match=r"the loss of step \d+ of 4 is nan, the norm of its gradient .*: lower train.learning_rate, and start over",
     ):
         loop.run(tiny_config(train__learning_rate=1e30))
 
@@ -248,13 +250,16 @@ def test_too_little_memory_is_not_tried_again(tiny_config: Callable[..., Config]
     [
         ({"train__seeds": (1, 2)}, r"train.seeds=\[1, 2\]: a run trains one encoder"),
         ({"train__num_workers": 3}, "train.batch_size=4 is not divisible by train.num_workers=3"),
+        ({"train__num_workers": 8, "train__batch_size": 8}, "train.num_workers=8 need as many CPUs; Ray has 6 of them: lower"),
         ({"train__freeze_layers": 9}, "train.freeze_layers=9, but .* has 3 transformer layers"),
         ({"train__pairs": None}, "train.pairs is not set"),
         ({"corpus": None}, "corpus is not set"),
         ({"train__base_model": "./no-such-model"}, "this folder does not exist"),
     ],
 )
-def test_options_that_cannot_work(tiny_config: Callable[..., Config], changes: dict[str, Any], message: str) -> None:
+def test_options_that_cannot_work(
+    tiny_config: Callable[..., Config], ray_local: None, changes: dict[str, Any], message: str
+) -> None:
     with pytest.raises(ConfigError, match=message):
         loop.run(tiny_config(**changes))
 
