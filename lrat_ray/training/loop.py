@@ -42,7 +42,7 @@ _CHANGE_NOTHING = frozenset(
 )
 """Keys of section `train` that a run may be continued with other values of: what is computed stays, but for rounding."""
 
-_WORKER_ENVIRONMENT = {
+WORKER_ENVIRONMENT = {
     # OpenMP threads that spin while waiting take cores that Ray's other processes need: five times slower on a busy machine.
     "OMP_WAIT_POLICY": "PASSIVE",
     # oneDNN keeps code for the last 1,024 shapes it saw; every step brings new ones, and a worker grew by 50 MB with each step.
@@ -195,7 +195,7 @@ def _fit(output: str, train: Train) -> dict[str, Any]:
             storage_path=output,
             checkpoint_config=CheckpointConfig(num_to_keep=1, checkpoint_score_attribute=SCORE),  # the best, and the last
             failure_config=FailureConfig(max_failures=train.max_failures),
-            worker_runtime_env={"env_vars": _WORKER_ENVIRONMENT},
+            worker_runtime_env={"env_vars": WORKER_ENVIRONMENT},
         ),
     )
     printer = threading.Thread(target=_print_lines, args=(lines,), daemon=True)

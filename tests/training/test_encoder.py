@@ -44,7 +44,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
 
 
 def section(base_model: str, **changes: Any) -> Train:
-    defaults: dict[str, Any] = {"freeze_layers": 0, "precision": "fp32", "query_max_tokens": 64, "passage_max_tokens": 64}
+    defaults: dict[str, Any] = {
+        "freeze_layers": 0,
+        "precision": "fp32",
+        "zero_stage": 1,
+        "query_max_tokens": 64,
+        "passage_max_tokens": 64,
+    }
     return Train(base_model=base_model, **{**defaults, **changes})
 
 
