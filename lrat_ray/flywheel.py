@@ -86,7 +86,7 @@ def run(config: Config) -> Manifest:
         "questions.train": config.require("questions.train", "agents need questions whose trajectories are mined"),
         "questions.eval": config.require("questions.eval", "arms are compared on held-out questions"),
     }
-    _check_models(config)
+    _check_arms_and_models(config)
     work = artifacts.begin(output, kind="flywheel", config=config.only(*_DECISIVE), inputs=inputs, force=config.force)
     if work.manifest and work.manifest.metrics["arms"] == list(config.flywheel.arms) and not work.manifest.metrics["unjudged"]:
         return work.manifest
@@ -115,7 +115,7 @@ def run(config: Config) -> Manifest:
     )
 
 
-def _check_models(config: Config) -> None:
+def _check_arms_and_models(config: Config) -> None:
     """Raise ConfigError, before hours of work, for arms that cannot be made or a model that the endpoint does not offer."""
     if config.train.early_stopping_patience is not None:
         raise ConfigError("train.early_stopping_patience: arms are compared after equally many steps; leave it out")

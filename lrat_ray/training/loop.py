@@ -1,4 +1,4 @@
-"""Train an encoder: Ray Train starts the workers and starts them again when one is lost (the room's edge to Ray).
+"""Train an encoder: Ray Train starts the workers, and again when one is lost (with worker.py, the room's edge to Ray).
 
     pairs + doc store -> training table -> workers x (batch -> embeddings -> gather -> loss -> step) -> encoder/
 

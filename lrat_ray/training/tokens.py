@@ -118,12 +118,8 @@ class TrainingTable:
     def pair_id(self, i: int) -> str:
         return str(self._pair_ids[i].as_py())
 
-    def query(self, i: int, variant: int = 0) -> np.ndarray:
-        """[length] token ids of a variant of an example's query."""
-        return self._queries[i * self.query_lengths.shape[1] + variant]
-
     def queries(self, examples: np.ndarray, variants: np.ndarray) -> list[np.ndarray]:
-        """`query` of many."""
+        """[length] token ids of each: a variant of an example's query."""
         return self._queries.take(examples * self.query_lengths.shape[1] + variants)
 
     def negatives(self, i: int) -> np.ndarray:

@@ -29,7 +29,7 @@ def test_both_parts_and_their_documents(tmp_path: Path) -> None:
     assert table.positives.tolist() == [3, 9] and table.weights.tolist() == [0.5, 2.0]
     assert table.negatives(0).tolist() == [9, 1] and table.negatives(1).tolist() == []
     assert [r.tolist() for r in table.relevant(np.array([1, 0]))] == [[9], [3, 4]]
-    assert table.query(1).tolist() == tokenize(query_texts(trained[1], 1))[0]
+    assert table.queries(np.array([1]), np.array([0]))[0].tolist() == tokenize(query_texts(trained[1], 1))[0]
     assert [d.tolist() for d in table.documents(np.array([9, 1]))] == tokenize(Passages().passages([9, 1]))
     assert table.document_lengths(np.array([[1, 20], [3, 9]])).tolist() == [
         [document_length(1), document_length(20)],
@@ -47,8 +47,7 @@ def test_query_variants() -> None:
     assert [query.tolist() for query in taken] == [
         tokenize(query_texts(examples[i], 4))[v] for i, v in ((4, 3), (0, 2), (4, 0))
     ]
-    assert table.query(4, 3).tolist() == taken[0].tolist()
-    assert [len(table.query(2, v)) for v in range(4)] == table.query_lengths[2].tolist()
+    assert [len(q) for q in table.queries(np.full(4, 2), np.arange(4))] == table.query_lengths[2].tolist()
 
 
 def test_an_empty_part() -> None:
